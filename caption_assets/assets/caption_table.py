@@ -1,0 +1,49 @@
+"""caption_table: the joined, exported answer."""
+
+from pathlib import Path
+
+import dagster as dg
+
+from caption_assets.assets.enhanced_captions import enhanced_captions
+from caption_assets.assets.previews import previews
+from caption_assets.export.table import COLUMNS, FORMATS, caption_rows, json_line
+from caption_assets.orchestration.declare import video_batch_asset
+from caption_assets.orchestration.pictures import sample_table
+from caption_assets.orchestration.resources import RootResource
+from caption_assets.orchestration.stage import stage
+
+
+@video_batch_asset(
+    kinds={"parquet", "json"},
+    table=None,
+    code_kind=None,
+    code_version="1",
+    columns=COLUMNS,
+    deps=[enhanced_captions, previews],
+)
+def caption_table(context: dg.AssetExecutionContext, root: RootResource) -> None:
+    """One row per window with its caption, its enhanced caption, its preview and everything that made them.
+
+    Written to `exports/<batch>/` as Parquet and as JSON lines. A query over the ledger: nothing is computed here.
+    """
+    for batch in context.partition_keys:
+        with stage(context, root, "caption_table", batch, "row") as run:
+            rows = caption_rows(run.ledger, batch)
+            folder = run.root.exports(batch)
+            unchanged = _lines(folder / FORMATS["jsonl"][0])
+            for name, write in FORMATS.values():
+                write(rows, folder / name)
+            run.expected = len(rows)
+            run.failed = sum(row["status"] != "captioned" for row in rows)
+            run.reused = sum(json_line(row) in unchanged and row["status"] == "captioned" for row in rows)
+            run.new = run.expected - run.failed - run.reused
+            shown = ("clip_path", "window_index", "start_s", "end_s", "caption", "enhanced_caption", "status", "error")
+            files = ", ".join(run.root.relative(folder / name) for name, _ in FORMATS.values())
+            context.add_asset_metadata(
+                {"rows": sample_table(rows, shown), "files": files, "folder": dg.MetadataValue.path(folder)},
+                partition_key=batch,
+            )
+
+
+def _lines(path: Path) -> set[str]:
+    return set(path.read_text(encoding="utf-8").split("\n")) if path.is_file() else set()

@@ -1,0 +1,104 @@
+"""enhanced_captions: each kept caption rewritten by a text model."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from caption_assets.assets.vl_captions import vl_captions
+from caption_assets.captioning.enhancing import EnhanceTask, enhance_stream
+from caption_assets.captioning.tasks import GOOD_STATUSES
+from caption_assets.ids import CandidateId, WindowId
+from caption_assets.orchestration.declare import video_batch_asset
+from caption_assets.orchestration.frames import ensure_frames, frames_reader
+from caption_assets.orchestration.pictures import sample_table
+from caption_assets.orchestration.resources import EngineResource, RootResource, SettingsResource
+from caption_assets.orchestration.stage import StageRun, stage
+from caption_assets.recipes import Recipe, enhance_recipe
+from caption_assets.settings import Settings
+
+Row = Mapping[str, object]
+
+
+@video_batch_asset(kinds={"duckdb"}, table="enhanced_captions", code_kind="enhance", deps=[vl_captions])
+def enhanced_captions(
+    context: dg.AssetExecutionContext, root: RootResource, settings: SettingsResource, engine: EngineResource
+) -> None:
+    """The captions that a batch shows, each rewritten by a text model, with the caption it was made from.
+
+    Off with `enhance.enabled = false`. A caption that failed before is tried again.
+    """
+    values = settings.values()
+    for batch in context.partition_keys:
+        with stage(context, root, "enhanced_captions", batch, "caption") as run:
+            if not values.enhance.enabled:
+                context.log.info(f"{batch}: enhancement is off")
+                continue
+            recipe = enhance_recipe(values, engine.entry.identify(values.enhance.model, values.enhance.revision))
+            run.activate(recipe)
+            kept = [row for row in run.ledger.named("batch_kept", batch=batch) if row["status"] in GOOD_STATUSES]
+            tasks = _missing(run, recipe, kept)
+            if tasks:
+                run.commit_as_they_come(_enhance(run, engine, values, recipe, tasks, kept), len(tasks))
+            failed = {task.candidate_id for task in _missing(run, recipe, kept)}
+            run.expected, run.failed = len(kept), len(failed)
+            run.new = sum(task.candidate_id not in failed for task in tasks)
+            run.reused = run.expected - run.new - run.failed
+            context.add_asset_metadata(_pictures(run, recipe, kept), partition_key=batch)
+
+
+def _missing(run: StageRun, recipe: Recipe, kept: Sequence[Row]) -> list[EnhanceTask]:
+    """Return a task for each kept caption that has no enhancement under `recipe`, or only failed ones."""
+    made: dict[object, list[Row]] = {}
+    for row in run.ledger.named("batch_enhanced", batch=run.batch, recipe=recipe.recipe_id):
+        made.setdefault(row["candidate_id"], []).append(row)
+    return [
+        EnhanceTask(
+            candidate_id=CandidateId(str(row["candidate_id"])),
+            window_id=WindowId(str(row["window_id"])),
+            recipe_id=recipe.recipe_id,
+            caption=str(row["text"]),
+            attempt=1 + len(made.get(row["candidate_id"], [])),
+        )
+        for row in kept
+        if all(previous["status"] == "error" for previous in made.get(row["candidate_id"], []))
+    ]
+
+
+def _enhance(
+    run: StageRun,
+    engine: EngineResource,
+    settings: Settings,
+    recipe: Recipe,
+    tasks: Sequence[EnhanceTask],
+    kept: Sequence[Row],
+) -> Iterator[dict[str, list[dict[str, object]]]]:
+    frames_of = None
+    if engine.entry.text_from_frames:
+        wanted = {task.window_id for task in tasks}
+        frames_of = frames_reader(*ensure_frames(run, [row for row in kept if row["window_id"] in wanted], settings))
+    rows = enhance_stream(
+        engine.load(settings.enhance.model, settings.enhance.revision),
+        tasks,
+        prompt=recipe.prompts[0].text,
+        sampling=settings.sampling_params,
+        max_tokens=settings.enhance.max_output_tokens,
+        frames_of=frames_of,
+        run_id=run.run_id,
+        clock=lambda: datetime.now(UTC),
+    )
+    return ({"enhanced_captions": [row]} for row in rows)
+
+
+def _pictures(run: StageRun, recipe: Recipe, kept: Sequence[Row]) -> dict[str, dg.MetadataValue | str]:
+    texts = {
+        row["candidate_id"]: row
+        for row in run.ledger.named("batch_enhanced", batch=run.batch, recipe=recipe.recipe_id)
+    }
+    shown = [
+        {**row, "caption": row["text"], "enhanced": made["text"], "status": made["status"], "error": made["error"]}
+        for row in kept
+        if (made := texts.get(row["candidate_id"])) is not None
+    ]
+    columns = ("path", "window_index", "caption", "enhanced", "status", "error")
+    return {"enhanced": sample_table(shown, columns), "recipe": recipe.recipe_id, "model": recipe.name}

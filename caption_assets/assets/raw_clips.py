@@ -1,0 +1,94 @@
+"""raw_clips: every file of a batch, probed once; a bad file is a row that says why."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from caption_assets.orchestration.declare import video_batch_asset
+from caption_assets.orchestration.pictures import sample_table
+from caption_assets.orchestration.resources import RootResource, SettingsResource
+from caption_assets.orchestration.stage import StageRun, stage
+from caption_assets.recipes import Recipe, clip_recipe
+from caption_assets.settings import Settings
+from caption_assets.uploads.batches import FoundFile, changed_since, find_files
+from caption_assets.uploads.inspect import InspectJob, inspect_file
+from caption_assets.uploads.register import clip_row, upload_row
+from caption_assets.uploads.sidecar import SidecarError, read_original_caption
+from caption_assets.video.limits import probe_limits, worker_count
+from caption_assets.video.workers import WorkerFailure, map_clips
+
+
+@video_batch_asset(kinds={"ffmpeg", "duckdb"}, table="uploads", code_kind="clip")
+def raw_clips(context: dg.AssetExecutionContext, root: RootResource, settings: SettingsResource) -> None:
+    """The clips of a batch: identity by content, facts from packets and decoded frames, `ok` or `quarantined`.
+
+    One pass over the packets of each file that is new or has changed. A file that cannot be used is a row with the
+    reason, and the rest of the batch goes on.
+    """
+    values = settings.values()
+    for batch in context.partition_keys:
+        with stage(context, root, "raw_clips", batch, "file") as run:
+            recipe = clip_recipe(values)
+            run.activate(recipe)
+            files = find_files(run.root.uploads, batch)
+            changed = _changed(run, files, recipe)
+            run.commit_as_they_come(_inspect(run, changed, values, recipe), len(changed))
+            rows = run.ledger.named("batch_uploads", batch=batch)
+            bad = [row for row in rows if row["status"] == "quarantined"]
+            run.expected, run.failed = len(rows), len(bad)
+            made = {file.path for file in changed}
+            run.new = sum(row["path"] in made and row["status"] == "ok" for row in rows)
+            run.reused = run.expected - run.new - run.failed
+            for row in bad:
+                context.log.warning(f"{batch}/{row['path']}: quarantined: {row['error']}")
+            shown = ("path", "status", "error", "n_frames", "duration_s", "fps", "codec", "flags")
+            context.add_asset_metadata({"files": sample_table(bad + rows, shown)}, partition_key=batch)
+
+
+def _changed(run: StageRun, files: list[FoundFile], recipe: Recipe) -> list[FoundFile]:
+    """Return the files that are new, differ in size or time, or were probed by an older recipe."""
+    known = {row["path"]: row for row in run.ledger.named("batch_uploads", batch=run.batch)}
+
+    def is_known(file: FoundFile) -> bool:
+        row = known.get(file.path)
+        return (
+            row is not None
+            and row["recipe_id"] == recipe.recipe_id
+            and not changed_since(file, row["bytes"], row["mtime_ns"], row["sidecar_mtime_ns"])
+        )
+
+    return [file for file in files if not is_known(file)]
+
+
+def _inspect(
+    run: StageRun, files: list[FoundFile], settings: Settings, recipe: Recipe
+) -> Iterator[dict[str, list[dict[str, object]]]]:
+    by_path = {file.path: file for file in files}
+    folder = run.root.uploads / run.batch
+    for file in files:
+        if file.problem is not None:
+            now = datetime.now(UTC)
+            yield {"uploads": [upload_row(run.batch, file, None, file.problem, None, recipe.recipe_id, run.run_id, now)]}
+    jobs = [InspectJob(f.path, folder / f.path, probe_limits(settings)) for f in files if f.problem is None]
+    results = map_clips(inspect_file, jobs, workers=worker_count(settings, len(jobs)), timeout_s=settings.clip_timeout_s)
+    for job, result in results:
+        file, now = by_path[job.path], datetime.now(UTC)
+        problem = result.reason if isinstance(result, WorkerFailure) else None
+        inspected = None if isinstance(result, WorkerFailure) else result
+        caption = _original_caption(run, file)
+        row = upload_row(run.batch, file, inspected, problem, caption, recipe.recipe_id, run.run_id, now)
+        rows: dict[str, list[dict[str, object]]] = {"uploads": [row]}
+        if inspected is not None and inspected.facts is not None:
+            rows["clips"] = [clip_row(inspected.sha256, inspected.facts, recipe.recipe_id, run.run_id, now)]
+        yield rows
+
+
+def _original_caption(run: StageRun, file: FoundFile) -> str | None:
+    if file.sidecar is None:
+        return None
+    try:
+        return read_original_caption(file.sidecar)
+    except (SidecarError, OSError) as fault:
+        run.log.warning(f"{run.batch}/{file.path}: its original caption is left out: {fault}")
+        return None

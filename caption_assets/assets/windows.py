@@ -1,0 +1,99 @@
+"""windows: each clip cut into windows, their sampled frames packed. The only decode in the whole graph."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+
+from caption_assets.assets.raw_clips import raw_clips
+from caption_assets.ids import ClipId
+from caption_assets.orchestration.declare import video_batch_asset
+from caption_assets.orchestration.pictures import histogram, picture, sample_table
+from caption_assets.orchestration.resources import RootResource, SettingsResource
+from caption_assets.orchestration.stage import StageRun, stage
+from caption_assets.recipes import window_recipe
+from caption_assets.settings import Settings
+from caption_assets.video.cutting import Cut, CutJob, cut_clip
+from caption_assets.video.limits import pack_rule, probe_limits, window_rule, worker_count
+from caption_assets.video.pack import pack_path, read_pack
+from caption_assets.video.rows import window_rows
+from caption_assets.video.strip import frame_strip
+from caption_assets.video.workers import WorkerFailure, map_clips
+
+
+@video_batch_asset(kinds={"ffmpeg", "parquet"}, table="windows", code_kind="window", deps=[raw_clips])
+def windows(context: dg.AssetExecutionContext, root: RootResource, settings: SettingsResource) -> None:
+    """Runs of 256 frames of each clip, with the frames sampled from them packed as JPEG.
+
+    Every clip is decoded once, several clips side by side. A clip that is in another batch too is not decoded again.
+    """
+    values = settings.values()
+    for batch in context.partition_keys:
+        with stage(context, root, "windows", batch, "window") as run:
+            run.activate(window_recipe(values))
+            jobs = _jobs(run, values)
+            run.commit_as_they_come(_cut(run, jobs, values), len(jobs))
+            rows = run.ledger.named("batch_windows", batch=batch)
+            lost = run.ledger.named("clips_without_windows", batch=batch)
+            cut_now = {job.clip_id for job in jobs}
+            run.failed = sum(row["status"] == "error" for row in rows) + sum(row["status"] == "error" for row in lost)
+            run.new = sum(row["clip_id"] in cut_now and row["status"] == "ok" for row in rows)
+            run.reused = sum(row["status"] == "ok" for row in rows) - run.new
+            run.expected = run.new + run.reused + run.failed
+            for row in [*lost, *(row for row in rows if row["status"] == "error")]:
+                context.log.warning(f"{batch}/{row['path']}: {row['error']}")
+            context.add_asset_metadata(_pictures(run, rows, lost, values), partition_key=batch)
+
+
+def _jobs(run: StageRun, settings: Settings) -> list[CutJob]:
+    """Return the clips that have no complete window set under the current recipe."""
+    recipe, rule, pack = window_recipe(settings), window_rule(settings), pack_rule(settings)
+    return [
+        CutJob(
+            clip_id=ClipId(str(row["clip_id"])),
+            location=run.root.uploads / run.batch / str(row["path"]),
+            expected_bytes=int(str(row["bytes"])),
+            expected_mtime_ns=int(str(row["mtime_ns"])),
+            window_recipe=recipe.recipe_id,
+            window_rule=rule,
+            pack_rule=pack,
+            folder=run.root.frames(run.batch),
+            limits=probe_limits(settings),
+        )
+        for row in run.ledger.named("windows_to_cut", batch=run.batch)
+    ]
+
+
+def _cut(
+    run: StageRun, jobs: Sequence[CutJob], settings: Settings
+) -> Iterator[dict[str, list[dict[str, object]]]]:
+    workers = worker_count(settings, len(jobs))
+    for job, result in map_clips(cut_clip, jobs, workers=workers, timeout_s=settings.clip_timeout_s):
+        cut = Cut(0, (), result.reason) if isinstance(result, WorkerFailure) else result
+        rows, manifest = window_rows(job.clip_id, job.window_recipe, cut, run.run_id, datetime.now(UTC))
+        yield {"windows": rows, "window_sets": [manifest]}
+
+
+def _pictures(
+    run: StageRun, rows: Sequence[Mapping[str, object]], lost: Sequence[Mapping[str, object]], settings: Settings
+) -> dict[str, dg.MetadataValue]:
+    columns = ("path", "window_index", "start_frame", "end_frame", "start_s", "end_s", "n_sampled", "status", "error")
+    metadata: dict[str, dg.MetadataValue] = {
+        "windows": sample_table(rows, columns),
+        "sampled frames per window": histogram([float(str(row["n_sampled"])) for row in rows], "frames"),
+    }
+    if lost:
+        metadata["clips without windows"] = sample_table(lost, ("path", "status", "error"))
+    path = _first_pack(run, rows, settings)
+    if path is not None:
+        strip = frame_strip(read_pack(path))
+        metadata["frames"] = picture(strip, "image/jpeg", f"{rows[0]['path']}, its first window")
+    return metadata
+
+
+def _first_pack(run: StageRun, rows: Sequence[Mapping[str, object]], settings: Settings) -> Path | None:
+    paths = (
+        pack_path(run.root.frames(run.batch), str(row["window_id"]), pack_rule(settings).pack_id) for row in rows[:1]
+    )
+    return next((path for path in paths if path.is_file()), None)

@@ -1,0 +1,74 @@
+"""From candidate rows that are there to the tasks that are left, for the first stage and the second."""
+
+from collections.abc import Mapping, Sequence
+
+from caption_assets import ids
+from caption_assets.captioning.tasks import GOOD_STATUSES, Slot, Task, missing_slots
+from caption_assets.ids import CandidateId, RecipeId, WindowId
+
+Row = Mapping[str, object]
+
+
+def first_stage_tasks(windows: Sequence[WindowId], made: Sequence[Row], recipe: RecipeId, n: int) -> list[Task]:
+    """Return a task for each window that lacks first-stage candidates, in the order of `windows`.
+
+    made: candidate rows of this recipe, of any window and stage.
+    """
+    by_window = _group(made, stage=1)
+    tasks = []
+    for window in windows:
+        known = [_made(row) for row in by_window.get(window, [])]
+        if slots := missing_slots(n, known):
+            tasks.append(Task(window, recipe, slots))
+    return tasks
+
+
+def second_stage_tasks(windows: Sequence[WindowId], made: Sequence[Row], recipe: RecipeId) -> list[Task]:
+    """Return a task for each window with first-stage captions that have no second stage yet."""
+    firsts, seconds = _group(made, stage=1), _group(made, stage=2)
+    tasks = []
+    for window in windows:
+        known = [_made(row) for row in seconds.get(window, [])]
+        done = {index for index, _, status in known if status != "error"}
+        slots, parents = [], []
+        for row in firsts.get(window, []):
+            index = int(str(row["sample_index"]))
+            if row["status"] not in GOOD_STATUSES or index in done:
+                continue
+            attempt = max((a for i, a, _ in known if i == index), default=0) + 1
+            slots.append(Slot(index, attempt))
+            parents.append((CandidateId(str(row["candidate_id"])), str(row["text"])))
+        if slots:
+            tasks.append(Task(window, recipe, tuple(slots), stage=2, parents=tuple(parents)))
+    return tasks
+
+
+def original_row(window: WindowId, text: str, recipe: RecipeId, run_id: str, now: object) -> dict[str, object]:
+    """Return the candidate row of a caption that came with the video."""
+    task = ids.task_id("original", window, recipe)
+    return {
+        "candidate_id": "k" + ids.digest(task, text),
+        "task_id": task,
+        "window_id": window,
+        "recipe_id": recipe,
+        "sample_index": 0,
+        "attempt": 1,
+        "stage": 1,
+        "origin": "original",
+        "status": "ok",
+        "text": text,
+        "run_id": run_id,
+        "created_at": now,
+    }
+
+
+def _group(rows: Sequence[Row], stage: int) -> dict[str, list[Row]]:
+    grouped: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["stage"] == stage:
+            grouped.setdefault(str(row["window_id"]), []).append(row)
+    return grouped
+
+
+def _made(row: Row) -> tuple[int, int, str]:
+    return int(str(row["sample_index"])), int(str(row["attempt"])), str(row["status"])

@@ -1,0 +1,173 @@
+"""Caption work: from what is missing to requests, from completions to candidate rows.
+
+A task is a window under a caption recipe. It asks for `n` candidates; each candidate has its own seed, so that one
+that failed is made again alone, with the seed of its next attempt.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from caption_assets import ids
+from caption_assets.engines.protocol import Completion, Message, PackedFrames, Request
+from caption_assets.ids import CandidateId, RecipeId, TaskId, WindowId
+
+Status = Literal["ok", "truncated", "empty", "refused", "error"]
+GOOD_STATUSES: tuple[Status, ...] = ("ok", "truncated")
+"""Statuses of a text that a second stage or an enhancement can work on."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One candidate to make: its index among the n of the task, and which attempt this is (from 1)."""
+
+    sample_index: int
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """The candidates of a window that a recipe still lacks, in `stage` 1 or 2.
+
+    parents: stage 2 only, the first-stage candidate and its text for each slot.
+    """
+
+    window_id: WindowId
+    recipe_id: RecipeId
+    slots: tuple[Slot, ...]
+    stage: int = 1
+    parents: tuple[tuple[CandidateId, str], ...] = ()
+
+    @property
+    def task_id(self) -> TaskId:
+        """The identity of the whole piece of work, whichever slots are left."""
+        return ids.task_id("caption", self.window_id, self.recipe_id)
+
+    def candidate_id(self, slot: Slot) -> CandidateId:
+        """The identity of the candidate that fills `slot`."""
+        return ids.candidate_id(self.task_id, slot.sample_index, slot.attempt, self.stage)
+
+    def seed(self, slot: Slot, base: int | None) -> int:
+        """The sampling seed of `slot`: `base` plus its index where a seed is set, else drawn from its identity."""
+        if base is not None:
+            return (base + slot.sample_index) % (1 << ids.SEED_BITS)
+        extra = () if self.stage == 1 else (f"stage{self.stage}",)
+        return ids.derived_seed(self.task_id, slot.sample_index, slot.attempt, *extra)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a caption recipe asks: the same for every window of a run."""
+
+    prompt: str
+    system_prompt: str | None
+    sampling: Mapping[str, object]
+    max_tokens: int
+    stage2_prompt: str | None = None
+
+    @property
+    def seed(self) -> int | None:
+        """The seed that the user set, if any."""
+        value = self.sampling.get("seed")
+        return int(value) if isinstance(value, int) else None
+
+    @property
+    def engine_sampling(self) -> dict[str, object]:
+        """The sampling fields as engines get them: seeds travel with each candidate."""
+        return {name: value for name, value in self.sampling.items() if name != "seed"}
+
+
+def missing_slots(n: int, made: Sequence[tuple[int, int, str]]) -> tuple[Slot, ...]:
+    """Return what is left of `n` candidates, given `(sample_index, attempt, status)` of those that were made.
+
+    A candidate with status error is made again with the next attempt number; any other is done.
+    """
+    done = {index for index, _, status in made if status != "error"}
+    attempts = {index: max(a for i, a, _ in made if i == index) for index, _, _ in made}
+    return tuple(Slot(index, attempts.get(index, 0) + 1) for index in range(n) if index not in done)
+
+
+def first_request(task: Task, ask: Ask, frames: PackedFrames) -> Request:
+    """Return the request for all slots of a stage 1 task."""
+    return Request(
+        request_id=task.task_id,
+        purpose="caption",
+        messages=_with_system(ask.system_prompt, Message("user", ask.prompt, with_video=True)),
+        seeds=[task.seed(slot, ask.seed) for slot in task.slots],
+        max_tokens=ask.max_tokens,
+        sampling=ask.engine_sampling,
+        frames=frames,
+    )
+
+
+def second_requests(task: Task, ask: Ask, frames: PackedFrames) -> list[Request]:
+    """Return a request per slot of a stage 2 task: it holds the frames, the first caption and the second prompt."""
+    requests = []
+    for position, (slot, (_, text)) in enumerate(zip(task.slots, task.parents, strict=True)):
+        messages = _with_system(
+            ask.system_prompt,
+            Message("user", ask.prompt, with_video=True),
+            Message("assistant", text),
+            Message("user", f"{ask.stage2_prompt or ''}{text}"),
+        )
+        requests.append(
+            Request(
+                request_id=f"{task.task_id}/{position}",
+                purpose="refine",
+                messages=messages,
+                seeds=[task.seed(slot, ask.seed)],
+                max_tokens=ask.max_tokens,
+                sampling=ask.engine_sampling,
+                frames=frames,
+            )
+        )
+    return requests
+
+
+def status_of(completion: Completion) -> Status:
+    """Return the status of a candidate: what is wrong with its text, or ok."""
+    if completion.finish_reason == "error":
+        return "error"
+    if not completion.text.strip():
+        return "empty"
+    return "truncated" if completion.finish_reason == "length" else "ok"
+
+
+def candidate_row(
+    task: Task, position: int, ask: Ask, completion: Completion, run_id: str, now: datetime
+) -> dict[str, object]:
+    """Return the ledger row of the completion that fills `task.slots[position]`."""
+    slot = task.slots[position]
+    return {
+        "candidate_id": task.candidate_id(slot),
+        "task_id": task.task_id,
+        "window_id": task.window_id,
+        "recipe_id": task.recipe_id,
+        "sample_index": slot.sample_index,
+        "attempt": slot.attempt,
+        "stage": task.stage,
+        "parent_candidate_id": task.parents[position][0] if task.parents else None,
+        "origin": "model",
+        **generation_columns(completion, task.seed(slot, ask.seed)),
+        "run_id": run_id,
+        "created_at": now,
+    }
+
+
+def generation_columns(completion: Completion, seed: int) -> dict[str, object]:
+    """Return the columns that candidates and enhanced captions share: the answer and how it was made."""
+    return {
+        "status": status_of(completion),
+        "text": completion.text,
+        "finish_reason": completion.finish_reason,
+        "seed": seed,
+        "prompt_tokens": completion.prompt_tokens,
+        "output_tokens": completion.output_tokens,
+        "latency_ms": completion.latency_ms,
+        "error": completion.error,
+    }
+
+
+def _with_system(system_prompt: str | None, *messages: Message) -> tuple[Message, ...]:
+    return messages if system_prompt is None else (Message("system", system_prompt), *messages)

@@ -1,0 +1,59 @@
+"""Which engines there are, how `auto` chooses, and how one is loaded.
+
+An engine's identity is known without loading it, so that a run with nothing to do never loads a model.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from caption_assets.engines.protocol import Engine, EngineIdentity
+from caption_assets.engines.signal import SignalEngine
+
+AUTO = "auto"
+
+
+class UnknownEngine(ValueError):
+    """There is no engine of that name. The message lists the ones there are."""
+
+
+@dataclass(frozen=True)
+class EngineEntry:
+    """An engine of this version.
+
+    identify: `(model, revision) -> identity`, without loading anything.
+    load: `(model, revision) -> engine`, which imports what it needs only then.
+    text_from_frames: enhancement needs the window's frames, since the engine has no language model.
+    """
+
+    name: str
+    description: str
+    identify: Callable[[str, str | None], EngineIdentity]
+    load: Callable[[str, str | None], Engine]
+    text_from_frames: bool
+
+
+ENGINES: Mapping[str, EngineEntry] = {
+    "signal": EngineEntry(
+        name="signal",
+        description="embedded; says what it measures in the pixels; no model, no GPU, no download",
+        identify=lambda model, revision: SignalEngine.identity(),
+        load=lambda model, revision: SignalEngine(),
+        text_from_frames=True,
+    ),
+}
+
+
+def choose_engine(name: str) -> EngineEntry:
+    """Return the engine called `name`; `auto` is the best one that this version has for this machine.
+
+    Raises:
+        UnknownEngine: there is none of that name.
+    """
+    if name == AUTO:
+        return ENGINES["signal"]
+    try:
+        return ENGINES[name]
+    except KeyError:
+        raise UnknownEngine(
+            f"engine {name!r} is not in this version; available: {AUTO}, {', '.join(ENGINES)}"
+        ) from None

@@ -1,0 +1,282 @@
+"""The ledger: append-only rows that several processes commit at once, and SQL over them.
+
+A commit writes part files first, then brings them into DuckDB in one short transaction. Every connection, readers
+too, lives under one file lock: duckdb 2.0.0 loses acknowledged commits without it, and with it nobody waits for long.
+A crash at any point is repaired by whoever opens the ledger next.
+
+    ledger = Ledger(RootFolder.at("./data"))
+    ledger.commit("my-run", "batch", {"uploads": rows})
+    ledger.query("SELECT status, count(*) AS n FROM uploads GROUP BY status")
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import duckdb
+from filelock import FileLock, Timeout
+
+from caption_assets.ledger import parts
+from caption_assets.ledger.parts import Row
+from caption_assets.ledger.schema import SCHEMA_VERSION, TABLES, Table
+from caption_assets.root import RootFolder
+
+LOCK_TIMEOUT_S = 600.0
+"""A transaction takes milliseconds, a rebuild of millions of rows a minute: who waits longer waits for a dead lock."""
+
+LOCK_POLL_S = 0.005
+MEMORY_LIMIT = "1500MB"
+
+
+class LedgerError(RuntimeError):
+    """The ledger cannot be used. The message says which file and what to do."""
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What a rebuild brought in: rows per table, and the parts it could not read, with the reason."""
+
+    rows: Mapping[str, int]
+    unreadable: Mapping[str, str]
+
+
+def load_sql(name: str) -> str:
+    """Return the statement in `ledger/sql/<name>.sql`."""
+    return files("caption_assets.ledger").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+
+
+class Ledger:
+    """The ledger of one root folder. Cheap to make; holds nothing open between calls."""
+
+    def __init__(self, root: RootFolder):
+        self._root = root
+        self._parts = root.ledger / "parts"
+        self._pending = root.ledger / "pending"
+        self.database = root.ledger / "ledger.duckdb"
+
+    def query(self, sql: str, **parameters: object) -> list[dict[str, object]]:
+        """Run one reading statement and return its rows as dictionaries.
+
+        Raises:
+            LedgerError: the statement is wrong, or wants to write.
+        """
+        with self._locked() as connection:
+            try:
+                connection.execute("BEGIN TRANSACTION READ ONLY")
+                cursor = connection.execute(sql, parameters or None)
+                if cursor.description is None:
+                    return []
+                names = [column[0] for column in cursor.description]
+                return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+            except duckdb.Error as error:
+                raise LedgerError(f"{error}") from error
+
+    def named(self, name: str, **parameters: object) -> list[dict[str, object]]:
+        """Run the statement in `ledger/sql/<name>.sql`."""
+        return self.query(load_sql(name), **parameters)
+
+    def commit(self, run_id: str, batch: str, rows: Mapping[str, Sequence[Row]]) -> dict[str, int]:
+        """Append `rows`, given per table, and return how many rows of each table were new.
+
+        On return they are on disk and in the database. Rows whose key is there already are left out, so a commit may
+        be repeated. Tables without rows make no part.
+        """
+        filled = {name: table_rows for name, table_rows in rows.items() if table_rows}
+        if not filled:
+            return {}
+        written = []
+        for name in parts.in_commit_order(filled):
+            folder = parts.part_folder(self._parts, name, batch)
+            temporary = parts.write_temporary_part(folder, TABLES[name], filled[name], run_id)
+            written.append((name, folder, temporary))
+        with self._locked() as connection:
+            named = []
+            for name, folder, temporary in written:
+                named.append((name, temporary, parts.free_part_path(folder, run_id)))
+            marker = self._mark_pending(run_id, [(name, path) for name, _, path in named])
+            for _, temporary, path in named:
+                temporary.rename(path)
+                parts.sync_folder(path.parent)
+            inserted = self._bring_in(connection, [(name, path) for name, _, path in named])
+            marker.unlink()
+        return inserted
+
+    def rebuild(self) -> Rebuilt:
+        """Make the database again from the parts, beside the old one, and put it in its place."""
+        with FileLock(self._lock_path(), timeout=LOCK_TIMEOUT_S, poll_interval=LOCK_POLL_S):
+            return self._rebuild()
+
+    @contextmanager
+    def _locked(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open the database under the lock, made or repaired where that is needed."""
+        lock = FileLock(self._lock_path(), timeout=LOCK_TIMEOUT_S, poll_interval=LOCK_POLL_S)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise LedgerError(f"{lock.lock_file}: locked for more than {LOCK_TIMEOUT_S:.0f} s by another process") from None
+        try:
+            connection = self._open()
+            try:
+                self._finish_pending(connection)
+                yield connection
+            finally:
+                connection.close()
+        finally:
+            lock.release()
+
+    def _lock_path(self) -> str:
+        self._root.ledger.mkdir(parents=True, exist_ok=True)
+        return str(self._root.ledger / "ledger.lock")
+
+    def _open(self) -> duckdb.DuckDBPyConnection:
+        if not self.database.exists():
+            self._rebuild()
+        connection = self._connect(self.database)
+        version = _schema_version(connection)
+        if version == SCHEMA_VERSION:
+            return connection
+        connection.close()
+        if version > SCHEMA_VERSION:
+            raise LedgerError(
+                f"{self.database}: schema version {version}, this program knows {SCHEMA_VERSION}; update caption_assets"
+            )
+        self._rebuild()
+        return self._connect(self.database)
+
+    def _connect(self, path: Path) -> duckdb.DuckDBPyConnection:
+        try:
+            connection = duckdb.connect(str(path))
+        except duckdb.Error as error:
+            raise LedgerError(
+                f"{path} does not open ({error}); delete it and run `caption-assets ledger rebuild`: the parts beside it "
+                "hold every row"
+            ) from error
+        connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET enable_progress_bar = false")
+        return connection
+
+    def _rebuild(self) -> Rebuilt:
+        temporary = self.database.with_suffix(".rebuilding")
+        for leftover in (temporary, Path(f"{temporary}.wal")):
+            leftover.unlink(missing_ok=True)
+        rows, unreadable = {}, {}
+        connection = self._connect(temporary)
+        try:
+            connection.execute("BEGIN")
+            _create(connection)
+            for table in TABLES.values():
+                found = parts.all_parts(self._parts, table.name)
+                rows[table.name], bad = _insert_readable(connection, table, found)
+                unreadable.update({self._root.relative(path): reason for path, reason in bad.items()})
+            connection.execute("COMMIT")
+            connection.execute("CHECKPOINT")
+        finally:
+            connection.close()
+        Path(f"{self.database}.wal").unlink(missing_ok=True)
+        temporary.replace(self.database)
+        for marker in self._pending.glob("*.json"):
+            marker.unlink()
+        return Rebuilt(rows, unreadable)
+
+    def _mark_pending(self, run_id: str, named: Sequence[tuple[str, Path]]) -> Path:
+        """Note which parts are about to be renamed and brought in, so that a crash in between is repaired."""
+        self._pending.mkdir(exist_ok=True)
+        marker = self._pending / f"{run_id}.json"
+        temporary = marker.with_suffix(".tmp")
+        temporary.write_text(json.dumps([[name, self._root.relative(path)] for name, path in named]), encoding="utf-8")
+        temporary.replace(marker)
+        return marker
+
+    def _finish_pending(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Bring in the parts of commits that died: whoever holds the lock knows that no such commit still runs."""
+        if not self._pending.is_dir():
+            return
+        for marker in sorted(self._pending.glob("*.json")):
+            listed = [(name, self._root.path / path) for name, path in json.loads(marker.read_text(encoding="utf-8"))]
+            self._bring_in(connection, [(name, path) for name, path in listed if path.exists()])
+            marker.unlink()
+
+    def _bring_in(
+        self, connection: duckdb.DuckDBPyConnection, named: Sequence[tuple[str, Path]]
+    ) -> dict[str, int]:
+        connection.execute("BEGIN")
+        try:
+            inserted = {name: _insert(connection, TABLES[name], [path]) for name, path in named}
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        return inserted
+
+
+def _create(connection: duckdb.DuckDBPyConnection) -> None:
+    for table in TABLES.values():
+        connection.execute(table.ddl)
+    connection.execute(load_sql("views"))
+    connection.execute("CREATE TABLE ledger_schema AS SELECT CAST($version AS INTEGER) AS version", {"version": SCHEMA_VERSION})
+
+
+def _schema_version(connection: duckdb.DuckDBPyConnection) -> int:
+    try:
+        found = connection.execute("SELECT version FROM ledger_schema").fetchall()
+    except duckdb.CatalogException:
+        return 0
+    return int(found[0][0])
+
+
+def _insert_readable(
+    connection: duckdb.DuckDBPyConnection, table: Table, found: Sequence[Path]
+) -> tuple[int, dict[Path, str]]:
+    """Insert all parts at once, or, where one does not read, every other one."""
+    if not found:
+        return 0, {}
+    readable, bad = [], {}
+    for path in found:
+        reason = _why_unreadable(connection, path)
+        if reason is None:
+            readable.append(path)
+        else:
+            bad[path] = reason
+    return (_insert(connection, table, readable) if readable else 0), bad
+
+
+def _why_unreadable(connection: duckdb.DuckDBPyConnection, path: Path) -> str | None:
+    # The footer is the last thing a writer writes and its magic the last four bytes: looking at both ends tells a torn
+    # file from a whole one without opening it through DuckDB, which would cost milliseconds for each of thousands.
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(4)
+        file.seek(max(size - 4, 0), os.SEEK_SET)
+        tail = file.read(4)
+    if head != b"PAR1" or tail != b"PAR1":
+        return f"not a whole Parquet file ({size} bytes)"
+    return None
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, table: Table, found: Sequence[Path]) -> int:
+    """Insert the rows of parts whose key is not there yet, and return how many those were."""
+    paths = [str(path) for path in found]
+    described = connection.execute("DESCRIBE SELECT * FROM read_parquet($paths, union_by_name = true)", {"paths": paths})
+    present = {row[0] for row in described.fetchall()}
+    columns = [column for column in table.columns if column.name in present]
+    names = ", ".join(column.name for column in columns)
+    # A part of an older schema lacks columns that were added since: they are NULL.
+    values = ", ".join(f"CAST({column.name} AS {column.type}) AS {column.name}" for column in columns)
+    key = ", ".join(table.key)
+    same_key = " AND ".join(f"t.{name} = p.{name}" for name in table.key)
+    result = connection.execute(
+        f"""
+        INSERT INTO {table.name} ({names})
+        SELECT {names}
+        FROM (SELECT {values} FROM read_parquet($paths, union_by_name = true)) p
+        WHERE NOT EXISTS (SELECT 1 FROM {table.name} t WHERE {same_key})
+        QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY created_at) = 1
+        """,
+        {"paths": paths},
+    )
+    return int(result.fetchall()[0][0])

@@ -1,0 +1,122 @@
+-- The public views. A clip belongs to a batch through `uploads`; the same clip in two batches is one clip.
+
+-- The newest row of each path: what the batch holds now.
+CREATE OR REPLACE VIEW live_uploads AS
+SELECT u.*
+FROM uploads u
+WHERE NOT EXISTS (SELECT 1 FROM tombstones t WHERE t.object_kind = 'batch' AND t.object_id = u.batch)
+QUALIFY row_number() OVER (PARTITION BY u.batch, u.path ORDER BY u.created_at DESC, u.run_id) = 1;
+
+-- The clips of each batch, once each, under the first of their paths.
+CREATE OR REPLACE VIEW batch_clips AS
+SELECT u.batch, u.clip_id, min(u.path) AS path, arg_min(u.original_caption, u.path) AS original_caption
+FROM live_uploads u
+WHERE u.status = 'ok'
+  AND NOT EXISTS (SELECT 1 FROM tombstones t WHERE t.object_kind = 'clip' AND t.object_id = u.clip_id)
+GROUP BY u.batch, u.clip_id;
+
+-- Every clip that some batch holds, with its newest facts.
+CREATE OR REPLACE VIEW live_clips AS
+SELECT c.*
+FROM clips c
+WHERE c.clip_id IN (SELECT clip_id FROM batch_clips)
+QUALIFY row_number() OVER (PARTITION BY c.clip_id ORDER BY c.created_at DESC, c.recipe_id) = 1;
+
+-- The recipe that is current for each stage of each batch.
+CREATE OR REPLACE VIEW current_recipes AS
+SELECT kind, batch, arg_max(recipe_id, valid_from) AS recipe_id
+FROM active_recipes
+GROUP BY kind, batch;
+
+-- The window set that a batch shows of a clip: the current recipe's, until it is there the newest complete one.
+CREATE OR REPLACE VIEW batch_window_sets AS
+SELECT b.batch, b.clip_id, b.path, b.original_caption, s.recipe_id, s.n_windows, s.status, s.error,
+       s.recipe_id = r.recipe_id AS is_current
+FROM batch_clips b
+JOIN window_sets s ON s.clip_id = b.clip_id AND s.status <> 'error'
+LEFT JOIN current_recipes r ON r.kind = 'window' AND r.batch = b.batch
+QUALIFY row_number() OVER (
+  PARTITION BY b.batch, b.clip_id
+  ORDER BY coalesce(s.recipe_id = r.recipe_id, false) DESC, s.created_at DESC, s.run_id
+) = 1;
+
+CREATE OR REPLACE VIEW batch_windows AS
+SELECT s.batch, s.path, s.original_caption, s.is_current AS window_is_current, w.*
+FROM batch_window_sets s
+JOIN windows w ON w.clip_id = s.clip_id AND w.recipe_id = s.recipe_id;
+
+CREATE OR REPLACE VIEW live_windows AS
+SELECT w.*
+FROM windows w
+WHERE w.window_id IN (SELECT window_id FROM batch_windows);
+
+-- Clips that have no complete window set under the recipe that is current for their batch.
+CREATE OR REPLACE VIEW missing_windows AS
+SELECT b.batch, b.clip_id, b.path, r.recipe_id
+FROM batch_clips b
+JOIN current_recipes r ON r.kind = 'window' AND r.batch = b.batch
+WHERE NOT EXISTS (
+  SELECT 1 FROM window_sets s WHERE s.clip_id = b.clip_id AND s.recipe_id = r.recipe_id AND s.status <> 'error'
+);
+
+-- The increment: windows with fewer good final candidates than their recipe asks for.
+CREATE OR REPLACE VIEW missing_captions AS
+SELECT w.batch, w.window_id, w.clip_id, c.recipe_id, c.n - coalesce(k.have, 0) AS n_missing
+FROM batch_windows w
+JOIN (
+  SELECT r.batch, r.recipe_id,
+         (p.params->>'n')::INTEGER AS n,
+         CASE WHEN p.params->>'stage2_prompt' IS NULL THEN 1 ELSE 2 END AS final_stage
+  FROM current_recipes r
+  JOIN recipes p USING (recipe_id)
+  WHERE r.kind = 'caption'
+) c ON c.batch = w.batch
+LEFT JOIN (
+  SELECT window_id, recipe_id, stage, count(DISTINCT sample_index) AS have
+  FROM caption_candidates
+  WHERE status <> 'error'
+  GROUP BY window_id, recipe_id, stage
+) k ON k.window_id = w.window_id AND k.recipe_id = c.recipe_id AND k.stage = c.final_stage
+WHERE w.status = 'ok' AND coalesce(k.have, 0) < c.n;
+
+-- The decision that each batch shows of a window: a person beats a policy, the current caption recipe beats an older
+-- one, the current policy beats an older one, then the newest.
+CREATE OR REPLACE VIEW batch_decisions AS
+SELECT w.batch, w.window_id, d.decision_id, d.recipe_id, d.policy_recipe_id, d.decided_by, d.created_at,
+       coalesce(d.recipe_id = c.recipe_id, false) AS is_current
+FROM batch_windows w
+JOIN (
+  SELECT DISTINCT window_id, decision_id, recipe_id, policy_recipe_id, decided_by, created_at
+  FROM retention_decisions
+) d ON d.window_id = w.window_id
+LEFT JOIN current_recipes c ON c.kind = 'caption' AND c.batch = w.batch
+LEFT JOIN current_recipes p ON p.kind = 'retention' AND p.batch = w.batch
+QUALIFY row_number() OVER (
+  PARTITION BY w.batch, w.window_id
+  ORDER BY starts_with(d.decided_by, 'user:') DESC,
+           coalesce(d.recipe_id = c.recipe_id, false) DESC,
+           coalesce(d.policy_recipe_id = p.recipe_id, false) DESC,
+           d.created_at DESC,
+           d.decision_id
+) = 1;
+
+CREATE OR REPLACE VIEW latest_decision AS
+SELECT window_id, decision_id, decided_by, is_current
+FROM batch_decisions
+QUALIFY row_number() OVER (
+  PARTITION BY window_id
+  ORDER BY starts_with(decided_by, 'user:') DESC, is_current DESC, created_at DESC, decision_id
+) = 1;
+
+-- What a consumer reads: the kept captions. is_current is false while an older recipe's caption is served.
+CREATE OR REPLACE VIEW captions AS
+SELECT w.clip_id, w.window_id, w.window_index, w.start_frame, w.end_frame, w.start_s, w.end_s,
+       k.candidate_id, k.text, k.status, k.stage, k.seed, k.recipe_id,
+       r.model_id, r.model_revision, r.engine, r.engine_version, r.prompt_sha256,
+       d.decision_id, d.rank, d.score, d.reason_code, d.evidence, d.policy, d.policy_recipe_id, d.decided_by,
+       l.is_current, k.run_id, k.created_at
+FROM latest_decision l
+JOIN retention_decisions d ON d.decision_id = l.decision_id AND d.window_id = l.window_id AND d.action = 'keep'
+JOIN caption_candidates k ON k.candidate_id = d.candidate_id
+JOIN recipes r ON r.recipe_id = k.recipe_id
+JOIN live_windows w ON w.window_id = l.window_id;

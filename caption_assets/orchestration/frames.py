@@ -1,0 +1,68 @@
+"""The packed frames that a stage needs, from the cache or made again."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from caption_assets.captioning.stream import FramesOf
+from caption_assets.engines.protocol import PackedFrames
+from caption_assets.ids import ClipId, RecipeId, WindowId
+from caption_assets.orchestration.stage import StageRun
+from caption_assets.settings import Settings
+from caption_assets.video.frame_store import (
+    DecodeLimits,
+    FramesUnavailable,
+    FrameStore,
+    WindowFrames,
+    clip_files,
+    load_frames,
+)
+from caption_assets.video.limits import pack_rule, probe_limits, worker_count
+from caption_assets.video.pack import WindowRule
+
+
+def ensure_frames(
+    run: StageRun, rows: Sequence[Mapping[str, object]], settings: Settings
+) -> tuple[dict[WindowId, Path], dict[WindowId, str]]:
+    """Return where the packs of the windows in `rows` lie, and why some cannot be had.
+
+    rows: window_id, clip_id, window_recipe_id and window_params of each window.
+    """
+    if not rows:
+        return {}, {}
+    by_clip: dict[str, list[Mapping[str, object]]] = {}
+    for file in run.ledger.named("batch_clip_files", batch=run.batch):
+        by_clip.setdefault(str(file["clip_id"]), []).append(file)
+    files = {clip: clip_files(found, run.batch) for clip, found in by_clip.items()}
+    wanted = [
+        WindowFrames(
+            window_id=WindowId(str(row["window_id"])),
+            clip_id=ClipId(str(row["clip_id"])),
+            window_recipe=RecipeId(str(row["window_recipe_id"])),
+            window_rule=_rule_of(str(row["window_params"])),
+            files=files.get(str(row["clip_id"]), []),
+        )
+        for row in rows
+    ]
+    limits = DecodeLimits(probe_limits(settings), settings.clip_timeout_s, worker_count(settings, len(wanted)))
+    return FrameStore(run.root, run.batch, pack_rule(settings), limits).ensure(wanted)
+
+
+def frames_reader(there: Mapping[WindowId, Path], lost: Mapping[WindowId, str]) -> FramesOf:
+    """Return a function that reads a window's frames from disk when they are wanted, one window at a time."""
+
+    def frames_of(window: WindowId) -> PackedFrames | str:
+        if window in lost:
+            return lost[window]
+        try:
+            return load_frames(there[window])
+        except FramesUnavailable as fault:
+            return str(fault)
+
+    return frames_of
+
+
+def _rule_of(params: str) -> WindowRule:
+    """Return the rule that cut a window, from its recipe and not from today's settings."""
+    recorded = json.loads(params)
+    return WindowRule(recorded["window_size"], recorded["remainder_threshold"], recorded["sampling_fps"])

@@ -1,0 +1,70 @@
+"""What a materialization shows: tables of samples, strips of frames, histograms."""
+
+import base64
+from collections.abc import Mapping, Sequence
+
+import dagster as dg
+
+MAX_SAMPLES = 8
+MAX_CELL_CHARACTERS = 160
+MAX_PICTURE_BYTES = 150_000
+"""Pictures live in Dagster's event log: a larger one is left out, with a word."""
+
+HISTOGRAM_WIDTH, HISTOGRAM_HEIGHT = 480, 160
+
+
+def sample_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> dg.TableMetadataValue:
+    """Return the first rows as a table; long texts are cut."""
+    records = [dg.TableRecord({name: _cell(row.get(name)) for name in columns}) for row in rows[:MAX_SAMPLES]]
+    schema = dg.TableSchema(columns=[dg.TableColumn(name=name, type=_type_of(rows, name)) for name in columns])
+    return dg.MetadataValue.table(records=records, schema=schema)
+
+
+def picture(data: bytes, media_type: str, caption: str) -> dg.MarkdownMetadataValue:
+    """Return a picture to be shown in the UI, with a line of text under it."""
+    if len(data) > MAX_PICTURE_BYTES:
+        return dg.MetadataValue.md(f"{caption} (the picture has {len(data):,} bytes, too many to show here)")
+    encoded = base64.b64encode(data).decode()
+    return dg.MetadataValue.md(f"![{_plain(caption)}](data:{media_type};base64,{encoded})\n\n{_plain(caption)}")
+
+
+def histogram(values: Sequence[float], unit: str, bins: int = 12) -> dg.MarkdownMetadataValue:
+    """Return a histogram of `values` as an SVG picture."""
+    if not values:
+        return dg.MetadataValue.md("nothing to count")
+    low, high = min(values), max(values)
+    width = (high - low) / bins or 1.0
+    counts = [0] * bins
+    for value in values:
+        counts[min(int((value - low) / width), bins - 1)] += 1
+    return picture(_bars(counts).encode(), "image/svg+xml", f"{len(values)} values, {low:g} to {high:g} {unit}")
+
+
+def _bars(counts: Sequence[int]) -> str:
+    step, top = HISTOGRAM_WIDTH / len(counts), max(counts)
+    bars = []
+    for index, count in enumerate(counts):
+        height = (HISTOGRAM_HEIGHT - 20) * count / top
+        x, y = index * step, HISTOGRAM_HEIGHT - height
+        bars.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{step - 2:.1f}" height="{height:.1f}" fill="#4f43dd"/>')
+        if count:
+            bars.append(f'<text x="{x + step / 2:.1f}" y="{y - 4:.1f}" font-size="11" text-anchor="middle">{count}</text>')
+    size = f'width="{HISTOGRAM_WIDTH}" height="{HISTOGRAM_HEIGHT}"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" {size}>{"".join(bars)}</svg>'
+
+
+def _cell(value: object) -> str | int | float | bool | None:
+    if value is None or isinstance(value, bool | int | float):
+        return round(value, 3) if isinstance(value, float) else value
+    text = str(value)
+    return text if len(text) <= MAX_CELL_CHARACTERS else text[: MAX_CELL_CHARACTERS - 1] + "…"
+
+
+def _type_of(rows: Sequence[Mapping[str, object]], name: str) -> str:
+    kinds: dict[type, str] = {bool: "bool", int: "int", float: "float"}
+    found = next((row[name] for row in rows if row.get(name) is not None), None)
+    return kinds.get(type(found), "string")
+
+
+def _plain(text: str) -> str:
+    return "".join(" " if character in "\n\r[]()" else character for character in text)

@@ -1,0 +1,98 @@
+"""What assets need from outside: the root folder with its ledger, the settings, and an engine.
+
+The launchpad shows each setting with its range, since the Dagster models are made from `caption_assets.settings`.
+"""
+
+from copy import copy
+from typing import Any
+
+import dagster as dg
+from pydantic import Field, PrivateAttr, create_model
+
+from caption_assets.engines.protocol import Engine
+from caption_assets.engines.registry import AUTO, ENGINES, EngineEntry, choose_engine
+from caption_assets.ledger.database import Ledger
+from caption_assets.root import ROOT_VARIABLE, RootFolder
+from caption_assets.settings import EnhanceSettings, Settings, SettingsModel
+
+
+class RootResource(dg.ConfigurableResource):
+    """The root folder and its ledger."""
+
+    path: str = Field(
+        default="", description=f"Root folder; empty means the variable {ROOT_VARIABLE}, and without it ./data."
+    )
+
+    @property
+    def folder(self) -> RootFolder:
+        """The root folder."""
+        return RootFolder.at(self.path or None)
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger in the root folder."""
+        return Ledger(self.folder)
+
+
+class EngineResource(dg.ConfigurableResource):
+    """The engine: loaded at most once per process, only when there is work, and closed however the run ends."""
+
+    engine: str = Field(default=AUTO, description=f"{AUTO}, {', '.join(ENGINES)}.")
+
+    _loaded: dict[tuple[str, str, str | None], Engine] = PrivateAttr(default_factory=dict)
+
+    @property
+    def entry(self) -> EngineEntry:
+        """The engine that was chosen, not loaded."""
+        return choose_engine(self.engine)
+
+    def load(self, model: str, revision: str | None) -> Engine:
+        """Return the engine with `model` loaded."""
+        entry = self.entry
+        key = (entry.name, model, revision)
+        if key not in self._loaded:
+            self._loaded[key] = entry.load(model, revision)
+        return self._loaded[key]
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Close every engine that was loaded."""
+        del context
+        while self._loaded:
+            _, engine = self._loaded.popitem()
+            engine.close()
+
+
+def _config_fields(model: type[SettingsModel], defaults: SettingsModel) -> dict[str, Any]:
+    """Return the fields of a settings model for a Dagster model, with `defaults` in place of its own."""
+    fields: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        value = getattr(defaults, name)
+        if isinstance(value, SettingsModel):
+            nested = create_model(type(value).__name__, __base__=dg.Config, **_config_fields(type(value), value))
+            fields[name] = (nested, Field(default_factory=nested, description=field.description))
+            continue
+        copied = copy(field)
+        copied.default, copied.default_factory = value, None
+        fields[name] = (field.annotation, copied)
+    return fields
+
+
+class SettingsResource(dg.ConfigurableResource):
+    """The settings of a run. `settings_resource` gives it a field for each."""
+
+    def values(self) -> Settings:
+        """Return the settings, checked.
+
+        Raises:
+            SettingsError: a value is outside its range.
+        """
+        plain = {name: getattr(self, name) for name in Settings.model_fields}
+        plain["enhance"] = {name: getattr(plain["enhance"], name) for name in EnhanceSettings.model_fields}
+        return Settings.of(plain)
+
+
+def settings_resource(defaults: Settings) -> SettingsResource:
+    """Return the resource with a launchpad field for every setting, `defaults` filled in."""
+    model = create_model("Settings", __base__=SettingsResource, **_config_fields(Settings, defaults))
+    model.__doc__ = "Every setting of the platform, with its range."
+    return model()

@@ -1,0 +1,206 @@
+"""What every asset does around its own work: recipes made current, rows committed, counts reported, faults recorded."""
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+import dagster as dg
+
+from caption_assets import __version__
+from caption_assets.ledger.database import Ledger
+from caption_assets.ledger.parts import Row
+from caption_assets.recipes import Recipe
+from caption_assets.root import RootFolder
+
+COMMIT_EVERY_ROWS = 512
+COMMIT_EVERY_S = 10.0
+"""Results are committed as they come, so that a killed run loses at most so much of its work."""
+
+REPORT_EVERY_S = 10.0
+
+ProgressListener = Callable[[str, str, int, int], None]
+progress_listeners: list[ProgressListener] = []
+"""Called with asset, batch, done and total; the command line draws its progress bar from it."""
+
+
+class StageRun:
+    """One asset at work on one batch, inside one Dagster run."""
+
+    def __init__(self, context: dg.AssetExecutionContext, root: RootFolder, ledger: Ledger, asset: str, batch: str):
+        self.root = root
+        self.ledger = ledger
+        self.asset = asset
+        self.batch = batch
+        self.run_id = context.run.run_id
+        self.log = context.log
+        self.started = datetime.now(UTC)
+        self.expected = self.new = self.failed = self.reused = 0
+        self._attempt = context.retry_number + 1
+        self._clock = time.monotonic()
+        self._last_report = self._clock
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the stage began."""
+        return time.monotonic() - self._clock
+
+    def activate(self, recipe: Recipe) -> None:
+        """Make `recipe` current for this batch, unless it is already."""
+        current = self.ledger.query(
+            "SELECT recipe_id FROM current_recipes WHERE kind = $kind AND batch = $batch",
+            kind=recipe.kind,
+            batch=self.batch,
+        )
+        if current and current[0]["recipe_id"] == recipe.recipe_id:
+            return
+        self.commit(recipe_rows(recipe, self.batch, f"run:{self.run_id}", self.run_id))
+
+    def commit(self, rows: Mapping[str, Sequence[Row]]) -> dict[str, int]:
+        """Append rows to the ledger, per table."""
+        return self.ledger.commit(self.run_id, self.batch, rows)
+
+    def commit_as_they_come(self, results: Iterable[Mapping[str, Sequence[Row]]], total: int) -> None:
+        """Commit a stream of results, each rows per table, every few seconds; report progress."""
+        pending: dict[str, list[Row]] = {}
+        since = time.monotonic()
+        try:
+            for done, result in enumerate(results, start=1):
+                for table, rows in result.items():
+                    pending.setdefault(table, []).extend(rows)
+                self.progress(done, total)
+                waiting = sum(map(len, pending.values()))
+                if waiting >= COMMIT_EVERY_ROWS or time.monotonic() - since >= COMMIT_EVERY_S:
+                    ready, pending = pending, {}
+                    self.commit(ready)
+                    since = time.monotonic()
+        finally:
+            self.commit(pending)  # what is done stays done, however the stream ends
+
+    def progress(self, done: int, total: int) -> None:
+        """Report how far the stage is: to listeners at once, to the log every few seconds."""
+        for listener in progress_listeners:
+            listener(self.asset, self.batch, done, total)
+        now = time.monotonic()
+        if now - self._last_report >= REPORT_EVERY_S and done < total:
+            self._last_report = now
+            rate = done / max(self.seconds, 1e-9)
+            self.log.info(f"{self.batch}: {done} of {total}, {rate:.2f}/s, {(total - done) / rate:.0f} s left")
+
+    def summary(self, unit: str) -> str:
+        """Return the counts as a sentence, e.g. `7 windows reused`."""
+        counts = [(self.new, "new"), (self.reused, "reused"), (self.failed, "failed")]
+        said = [f"{count} {_plural(unit, count)} {what}" for count, what in counts if count]
+        return ", ".join(said) or f"no {unit}s"
+
+    def run_row(self, status: str, error: str | None = None) -> dict[str, object]:
+        """Return the row of table `runs` for this stage."""
+        return {
+            "run_id": self.run_id,
+            "asset_key": self.asset,
+            "batch": self.batch,
+            "attempt": self._attempt,
+            "status": status,
+            "started_at": self.started,
+            "ended_at": datetime.now(UTC),
+            "n_expected": self.expected,
+            "n_ok": self.new,
+            "n_error": self.failed,
+            "n_reused": self.reused,
+            "versions": library_versions(),
+            "host": platform.node() or "unknown",
+            "gpu": gpu_name(),
+            "error": error,
+            "created_at": datetime.now(UTC),
+        }
+
+
+@contextmanager
+def stage(context: dg.AssetExecutionContext, root: Any, asset: str, batch: str, unit: str) -> Iterator[StageRun]:
+    """Run the body as one stage: its counts become a row of `runs` and metadata of the materialization.
+
+    An exception is recorded as a failed run and raised again: data faults are rows, what comes here is a programming
+    fault or a broken machine.
+    """
+    run = StageRun(context, root.folder, root.ledger, asset, batch)
+    try:
+        yield run
+    except BaseException as fault:
+        run.commit({"runs": [run.run_row("failed", f"{type(fault).__name__}: {fault}"[:2000])]})
+        raise
+    run.commit({"runs": [run.run_row("partial" if run.failed else "ok")]})
+    context.log.info(f"{batch}: {run.summary(unit)} in {run.seconds:.1f} s")
+    counts = {"expected": run.expected, "new": run.new, "reused": run.reused, "failed": run.failed}
+    context.add_asset_metadata(
+        {**counts, "seconds": round(run.seconds, 2), "summary": run.summary(unit)}, partition_key=batch
+    )
+
+
+def recipe_rows(recipe: Recipe, batch: str, set_by: str, run_id: str, note: str | None = None) -> dict[str, list[Row]]:
+    """Return the rows that make `recipe` current for `batch`."""
+    now = datetime.now(UTC)
+    made = {"run_id": run_id, "created_at": now}
+    identity = recipe.identity
+    return {
+        "prompts": [
+            {"prompt_sha256": p.sha256, "name": p.name, "version": p.version, "text": p.text, **made}
+            for p in recipe.prompts
+        ],
+        "recipes": [
+            {
+                "recipe_id": recipe.recipe_id,
+                "kind": recipe.kind,
+                "name": recipe.name,
+                "params": recipe.canonical_json,
+                "model_id": identity.model_id if identity else None,
+                "model_revision": identity.model_revision if identity else None,
+                "engine": identity.engine if identity else None,
+                "engine_version": identity.engine_version if identity else None,
+                "prompt_sha256": recipe.prompts[0].sha256 if recipe.prompts else None,
+                "code_version": json.loads(recipe.canonical_json)["code_version"],
+                **made,
+            }
+        ],
+        "active_recipes": [
+            {
+                "kind": recipe.kind,
+                "batch": batch,
+                "recipe_id": recipe.recipe_id,
+                "valid_from": now,
+                "set_by": set_by,
+                "note": note,
+                **made,
+            }
+        ],
+    }
+
+
+@cache
+def library_versions() -> dict[str, str]:
+    """Return the versions that can change a result."""
+    libraries = ("av", "dagster", "duckdb", "numpy", "polars", "simplejpeg")
+    found = {name: version(name) for name in libraries}
+    return {"caption_assets": __version__, "python": platform.python_version(), **found}
+
+
+@cache
+def gpu_name() -> str | None:
+    """Return the name of the first NVIDIA GPU, or None."""
+    if not os.path.exists("/dev/nvidia0"):  # noqa: PTH110 - a device node, not a file to open
+        return None
+    try:
+        command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.split("\n")[0]
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _plural(unit: str, count: int) -> str:
+    return unit if count == 1 else f"{unit}s"

@@ -1,0 +1,125 @@
+"""Recipes: every setting that can change a result, as canonical JSON, addressed by its hash.
+
+Batch size, worker count, timeouts and other tuning stay out: they may not change a result.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from caption_assets import ids
+from caption_assets.captioning.prompts import CAPTION_PROMPTS, ENHANCE_PROMPTS, Prompt, choose_prompt
+from caption_assets.engines.protocol import EngineIdentity
+from caption_assets.ids import RecipeId
+from caption_assets.settings import Settings
+
+Kind = Literal["clip", "window", "caption", "enhance", "preview", "retention"]
+
+CODE_VERSIONS: Mapping[Kind, str] = {
+    "clip": "1",
+    "window": "1",
+    "caption": "1",
+    "enhance": "1",
+    "preview": "1",
+    "retention": "1",
+}
+"""Bumped by hand when the code of a stage changes what it makes from the same input."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What made a result. Two recipes with the same `recipe_id` make the same result from the same input.
+
+    name is a label for people and not part of the identity; model fields repeat `params` for plain SQL.
+    """
+
+    kind: Kind
+    name: str
+    params: Mapping[str, object]
+    identity: EngineIdentity | None = None
+    prompts: tuple[Prompt, ...] = field(default=())
+
+    @property
+    def canonical_json(self) -> str:
+        """All parameters with the code version, keys sorted, no spaces, text as UTF-8."""
+        whole = {**self.params, "code_version": CODE_VERSIONS[self.kind]}
+        return json.dumps(whole, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+    @property
+    def recipe_id(self) -> RecipeId:
+        """The recipe's identity."""
+        return ids.recipe_id(self.kind, self.canonical_json)
+
+
+def clip_recipe(settings: Settings) -> Recipe:
+    """How a file is probed, and which limits it must keep."""
+    limits = {"max_pixels": settings.max_pixels, "max_duration_s": settings.max_duration_s}
+    return Recipe("clip", "probe", limits)
+
+
+def window_recipe(settings: Settings) -> Recipe:
+    """Which frames a window has, and which of them are sampled."""
+    names = ("window_size", "remainder_threshold", "sampling_fps")
+    params = {name: getattr(settings, name) for name in names}
+    return Recipe("window", f"w{settings.window_size}@{settings.sampling_fps:g}fps", params)
+
+
+def caption_recipe(settings: Settings, identity: EngineIdentity) -> Recipe:
+    """What a vision-language model is asked, how, and how the window looks to it."""
+    prompt = choose_prompt(CAPTION_PROMPTS, settings.prompt_variant, settings.prompt_text)
+    params: dict[str, object] = {
+        **_identity_params(identity),
+        "prompt_sha256": prompt.sha256,
+        "system_prompt": settings.system_prompt,
+        "n": settings.caption_num,
+        "sampling_params": settings.sampling_params,
+        "max_output_tokens": settings.max_output_tokens,
+        "frame_factor": settings.frame_factor,
+        "frame_quality": settings.frame_quality,
+        "stage2_prompt": settings.stage2_prompt_text if settings.generate_stage2_caption else None,
+    }
+    return Recipe("caption", f"{identity.model_id} {prompt.name}", params, identity, (prompt,))
+
+
+def original_recipe() -> Recipe:
+    """The recipe of captions that came with the videos."""
+    identity = EngineIdentity("original", "1", "original", "1")
+    return Recipe("caption", "original caption", {**_identity_params(identity), "n": 1}, identity)
+
+
+def enhance_recipe(settings: Settings, identity: EngineIdentity) -> Recipe:
+    """What a text model is asked about a kept caption."""
+    prompt = choose_prompt(ENHANCE_PROMPTS, settings.enhance.prompt_variant, settings.enhance.prompt_text)
+    params = {
+        **_identity_params(identity),
+        "prompt_sha256": prompt.sha256,
+        "max_output_tokens": settings.enhance.max_output_tokens,
+        "sampling_params": settings.sampling_params,
+    }
+    return Recipe("enhance", f"{identity.model_id} {prompt.name}", params, identity, (prompt,))
+
+
+def preview_recipe(settings: Settings) -> Recipe:
+    """How a preview looks."""
+    names = ("target_fps", "target_height", "quality", "compression_level", "frame_factor", "frame_quality")
+    return Recipe("preview", f"{settings.target_height}p", {name: getattr(settings, name) for name in names})
+
+
+def retention_recipe(settings: Settings) -> Recipe:
+    """Which policy chooses among candidates."""
+    params = {
+        "policy": settings.keep_candidate_mode,
+        "seed": settings.retention_seed,
+        "keep_original_sample": settings.keep_original_sample,
+    }
+    return Recipe("retention", settings.keep_candidate_mode, params)
+
+
+def _identity_params(identity: EngineIdentity) -> dict[str, object]:
+    return {
+        "engine": identity.engine,
+        "engine_version": identity.engine_version,
+        "model_id": identity.model_id,
+        "model_revision": identity.model_revision,
+    }

@@ -1,0 +1,253 @@
+"""Every setting of the platform: name, default, allowed range and meaning, in this one place.
+
+The Dagster launchpad, `--set KEY=VALUE`, `caption_assets.toml` and the README table are all made from these models.
+A value outside its range is refused when it is set, with the range in the message.
+
+Precedence, weakest first: the defaults here, `caption_assets.toml`, then `--set` or the launchpad of a run.
+"""
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+
+from caption_assets.captioning.prompts import CAPTION_PROMPTS, ENHANCE_PROMPTS, STAGE2_PROMPT
+from caption_assets.retention import parse_policy
+
+SETTINGS_FILE = "caption_assets.toml"
+
+MODEL_ALIASES = {
+    "qwen": "Qwen/Qwen2.5-VL-7B-Instruct",
+    "qwen2.5": "Qwen/Qwen2.5-VL-7B-Instruct",
+    "qwen3": "Qwen/Qwen3-VL-8B-Instruct",
+}
+"""Short names that the peers' users type, and the model each stands for."""
+
+QWEN3_FACTOR = 32
+QWEN2_FACTOR = 28
+
+SAMPLING_FIELDS = (
+    "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "seed",
+    "stop", "min_tokens", "ignore_eos", "repetition_detection",
+)  # fmt: skip
+"""Sampling fields that every engine accepts; the engine without a model ignores all but the seed."""
+
+
+class SettingsError(ValueError):
+    """A setting has an unknown name or a value outside its range. The message names the allowed ones."""
+
+
+class SettingsModel(BaseModel):
+    """A group of settings: unknown names are refused and values never change after creation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EnhanceSettings(SettingsModel):
+    """Settings of the asset enhanced_captions, written `enhance.NAME`."""
+
+    enabled: bool = Field(True, description="Rewrite each kept caption. Off: the table has no enhanced caption.")
+    model: str = Field("Qwen/Qwen3-14B", min_length=1, description="Text model. The signal engine uses its own.")
+    revision: str | None = Field(None, description="Revision of the text model; resolved to a commit.")
+    prompt_variant: str = Field("default", description=f"Built-in prompt: {', '.join(ENHANCE_PROMPTS)}.")
+    prompt_text: str | None = Field(None, description='Prompt of your own; wins over the variant, also when "".')
+    max_output_tokens: int = Field(512, ge=1, le=32_768, description="Longest enhanced caption, in tokens.")
+
+    @field_validator("prompt_variant")
+    @classmethod
+    def _known_variant(cls, value: str) -> str:
+        return _one_of(value, ENHANCE_PROMPTS)
+
+
+class Settings(SettingsModel):
+    """All settings. The names are the ones of the peers wherever a peer has the same thing."""
+
+    # windows
+    window_size: int = Field(256, ge=4, le=1_000_000, description="Frames in a full window.")
+    remainder_threshold: int = Field(
+        128, ge=1, le=1_000_000, description="A rest of at least so many frames is a window of its own."
+    )
+    sampling_fps: float = Field(2.0, gt=0, le=240, description="Sampled frames per second of video, 4 to 768 a window.")
+
+    # how a window looks to a model
+    frame_quality: int = Field(95, ge=1, le=100, description="JPEG quality of the packed frames.")
+
+    # captions
+    model: str = Field(
+        "Qwen/Qwen3-VL-8B-Instruct",
+        min_length=1,
+        description=f"Vision-language model; aliases: {', '.join(MODEL_ALIASES)}. The signal engine uses its own.",
+    )
+    revision: str | None = Field(None, description="Revision of the model; resolved to a commit before hashing.")
+    prompt_variant: str = Field("default", description=f"Built-in prompt: {', '.join(CAPTION_PROMPTS)}.")
+    prompt_text: str | None = Field(None, description='Prompt of your own; wins over the variant, also when "".')
+    system_prompt: str | None = Field(None, description="System turn put before the prompt.")
+    caption_num: int = Field(1, ge=1, le=64, description="Candidates per window; above 1 needs temperature above 0.")
+    sampling_params: dict[str, Any] = Field(
+        default_factory=lambda: {"temperature": 0.1, "top_p": 0.001, "repetition_penalty": 1.05},
+        description=f"Sampling fields of the engine: {', '.join(SAMPLING_FIELDS)}.",
+    )
+    max_output_tokens: int = Field(512, ge=1, le=32_768, description="Longest caption, in tokens.")
+    generate_stage2_caption: bool = Field(False, description="Let the model see its first caption and refine it.")
+    stage2_prompt_text: str = Field(STAGE2_PROMPT, description="What is asked in the second stage.")
+
+    # retention
+    keep_candidate_mode: str = Field(
+        "random_any",
+        description="Which candidates are kept: random_any, similar_one_simhash, all, first, longest, consensus; "
+        "`a > b` lets b break the ties of a.",
+    )
+    retention_seed: int = Field(0, ge=0, lt=2**32, description="Seed of the random policy.")
+    keep_original_sample: bool = Field(
+        True, description="Keep the caption of a sidecar (.txt, .json) as one more candidate."
+    )
+
+    enhance: EnhanceSettings = Field(default_factory=lambda: EnhanceSettings.model_validate({}))
+
+    # previews
+    target_fps: float = Field(1.0, gt=0, le=60, description="Preview frames per second of video.")
+    target_height: int = Field(240, ge=16, le=4320, description="Preview height in pixels; never upscaled.")
+    quality: int = Field(50, ge=0, le=100, description="WebP quality; 100 is the best.")
+    compression_level: int = Field(4, ge=0, le=6, description="WebP effort: higher takes longer, for smaller files.")
+
+    # limits and tuning: they may not change a result, so no recipe holds them
+    max_pixels: int = Field(8192 * 8192, ge=4096, description="Largest picture that is decoded, in pixels.")
+    max_duration_s: float = Field(86_400.0, gt=0, description="Longest clip, in seconds.")
+    clip_timeout_s: float = Field(600.0, gt=0, description="Longest time one clip may take to decode, in seconds.")
+    workers: int = Field(0, ge=0, le=1024, description="Clips decoded at once; 0 is one for each core.")
+
+    @field_validator("model")
+    @classmethod
+    def _resolve_alias(cls, value: str) -> str:
+        return MODEL_ALIASES.get(value, value)
+
+    @field_validator("prompt_variant")
+    @classmethod
+    def _known_variant(cls, value: str) -> str:
+        return _one_of(value, CAPTION_PROMPTS)
+
+    @field_validator("keep_candidate_mode")
+    @classmethod
+    def _known_policy(cls, value: str) -> str:
+        parse_policy(value)
+        return value
+
+    @field_validator("sampling_params")
+    @classmethod
+    def _known_sampling_fields(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in value:
+            _one_of(name, SAMPLING_FIELDS)
+        temperature, top_p = value.get("temperature", 1.0), value.get("top_p", 1.0)
+        if not isinstance(temperature, int | float) or not 0 <= temperature <= 2:
+            raise ValueError(f"temperature is {temperature!r}; allowed: 0 to 2")
+        if not isinstance(top_p, int | float) or not 0 < top_p <= 1:
+            raise ValueError(f"top_p is {top_p!r}; allowed: above 0, up to 1")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.caption_num > 1 and self.sampling_params.get("temperature", 1.0) == 0:
+            raise ValueError("caption_num above 1 needs temperature above 0: at 0 all candidates are the same")
+        return self
+
+    @property
+    def frame_factor(self) -> int:
+        """Side of a model's visual token in pixels: frames are packed at multiples of it."""
+        return QWEN2_FACTOR if "qwen2" in self.model.lower() else QWEN3_FACTOR
+
+    @classmethod
+    def load(cls, folder: Path | None = None) -> Self:
+        """Return the defaults with `caption_assets.toml` of `folder` (the current one by default) over them."""
+        path = (folder or Path.cwd()) / SETTINGS_FILE
+        if not path.is_file():
+            return cls.of({})
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{path}: not valid TOML: {error}") from error
+        return cls.of(values, origin=str(path))
+
+    @classmethod
+    def of(cls, values: Mapping[str, object], origin: str = "settings") -> Self:
+        """Validate `values` (nested mappings).
+
+        Raises:
+            SettingsError: one line per faulty setting, with its name, its value and what is allowed.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            lines = [f"{origin}: {_explain(fault)}" for fault in error.errors()]
+            raise SettingsError("\n".join(lines)) from None
+
+    def with_overrides(self, assignments: Sequence[str]) -> Self:
+        """Return these settings with `KEY=VALUE` strings applied.
+
+        A dotted key reaches into a group (`enhance.enabled=false`, `sampling_params.temperature=0.7`). The value is
+        read as JSON where it is JSON, else taken as text.
+        """
+        values = self.model_dump()
+        for assignment in assignments:
+            key, separator, text = assignment.partition("=")
+            if not separator:
+                raise SettingsError(f"--set {assignment}: write KEY=VALUE")
+            _assign(values, key.strip(), _read_value(key.strip(), text))
+        return type(self).of(values, origin="--set")
+
+
+def setting_names() -> Iterator[tuple[str, FieldInfo]]:
+    """Yield every setting as `(dotted name, field)`, in the order they are declared."""
+    for name, field in Settings.model_fields.items():
+        if name == "enhance":
+            yield from ((f"enhance.{inner}", info) for inner, info in EnhanceSettings.model_fields.items())
+        else:
+            yield name, field
+
+
+def _assign(values: dict[str, Any], key: str, value: object) -> None:
+    known = [name for name, _ in setting_names()]
+    group, _, inner = key.partition(".")
+    if group == "sampling_params" and inner:
+        values["sampling_params"] = {**values["sampling_params"], inner: value}
+    elif key not in known:
+        raise SettingsError(f"--set {key}: no such setting.{_suggestion(key, known)}")
+    elif inner:
+        values[group] = {**values[group], inner: value}
+    else:
+        values[key] = value
+
+
+def _read_value(key: str, text: str) -> object:
+    field = dict(setting_names()).get(key)
+    if field is not None and field.annotation is str:
+        return text  # a prompt such as `true` or `12` stays a text
+    if field is not None and field.annotation == (str | None):
+        return None if text == "null" else text
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _one_of(value: str, known: Sequence[str] | Mapping[str, object]) -> str:
+    if value not in known:
+        raise ValueError(f"unknown value {value!r}; allowed: {', '.join(known)}.{_suggestion(value, list(known))}")
+    return value
+
+
+def _suggestion(value: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(value, known, n=1)
+    return f" Did you mean {close[0]}?" if close else f" Known: {', '.join(known)}"
+
+
+def _explain(fault: Any) -> str:
+    name = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"{name}: no such setting.{_suggestion(name, [known for known, _ in setting_names()])}"
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    return f"{name + ': ' if name else ''}{message} (it is {fault['input']!r})" if name else message

@@ -1,0 +1,167 @@
+"""Which folders below `uploads/` are batches, and which files of a batch are candidates for captions.
+
+A batch is a folder directly below `uploads/`; its name is the partition key. Hidden names are ignored, and so is the
+file `_READY`, which tells the sensor that an upload is complete. Every other file is reported, also those that cannot
+be used: a file is never passed over in silence.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts")
+SIDECAR_SUFFIXES = (".txt", ".json")
+READY_FILE = "_READY"
+
+MAX_BATCH_NAME_BYTES = 200
+# What Dagster refuses in a partition key (dagster._core.definitions.partitions.utils.base), beside control characters.
+FORBIDDEN_IN_BATCH_NAMES = ("...", "/", "\\")
+
+
+class BatchNameError(ValueError):
+    """A folder name cannot be a batch. The message says why."""
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A file of a batch.
+
+    path: below the batch's folder, with forward slashes. problem: why the file cannot be used, else None.
+    bytes and mtime_ns are None where the file could not be looked at.
+    """
+
+    path: str
+    bytes: int | None
+    mtime_ns: int | None
+    sidecar: Path | None = None
+    sidecar_mtime_ns: int | None = None
+    problem: str | None = None
+
+
+def check_batch_name(name: str) -> str:
+    """Return `name` if it can be a folder below `uploads/` and a partition key.
+
+    Raises:
+        BatchNameError: it is empty, hidden, too long, a path, or holds control characters.
+    """
+    fault = None
+    if not name or name.startswith("."):
+        fault = "it must not be empty or start with a dot"
+    elif any(text in name for text in FORBIDDEN_IN_BATCH_NAMES):
+        fault = "it must not hold '/', '\\' or '...'"
+    elif any(ord(character) < 32 or ord(character) == 127 for character in name):
+        fault = "it must not hold control characters such as a newline"
+    elif name != name.strip():
+        fault = "it must not start or end with a space"
+    elif not _is_unicode(name):
+        fault = "it is not valid UTF-8"
+    elif len(name.encode()) > MAX_BATCH_NAME_BYTES:
+        fault = f"it must not be longer than {MAX_BATCH_NAME_BYTES} bytes"
+    if fault:
+        raise BatchNameError(f"{name!r} cannot be a batch: {fault}")
+    return name
+
+
+def list_batches(uploads: Path) -> tuple[list[str], list[str]]:
+    """Return the batch names below `uploads`, sorted, and a sentence for each folder that cannot be one."""
+    if not uploads.is_dir():
+        return [], []
+    names, refused = [], []
+    with os.scandir(uploads) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") or not entry.is_dir(follow_symlinks=False):
+                continue
+            try:
+                names.append(check_batch_name(entry.name))
+            except BatchNameError as error:
+                refused.append(str(error))
+    return sorted(names), sorted(refused)
+
+
+def find_files(uploads: Path, batch: str) -> list[FoundFile]:
+    """Return every file of a batch that has to become a row, sorted by path.
+
+    A sidecar (`clip.txt` or `clip.json` beside `clip.mp4`) is no row of its own.
+
+    Raises:
+        FileNotFoundError: there is no such batch folder.
+    """
+    folder = uploads / batch
+    if not folder.is_dir() or folder.is_symlink():
+        raise FileNotFoundError(f"{folder}: no such batch folder")
+    found = {path: entry for path, entry in _walk(folder, "")}
+    videos = {path for path in found if _is_video_name(path)}
+    stems = {path.rpartition(".")[0] for path in videos}
+    files = []
+    for path in sorted(found):
+        stem, _, suffix = path.rpartition(".")
+        if path not in videos and f".{suffix.lower()}" in SIDECAR_SUFFIXES and stem in stems:
+            continue
+        files.append(_describe(uploads, batch, path, found))
+    return files
+
+
+def changed_since(file: FoundFile, bytes_: object, mtime_ns: object, sidecar_mtime_ns: object) -> bool:
+    """Tell whether a file differs from what was recorded of it, by size and times, without reading it."""
+    return (file.bytes, file.mtime_ns, file.sidecar_mtime_ns) != (bytes_, mtime_ns, sidecar_mtime_ns)
+
+
+def printable(path: str) -> str:
+    """Return `path` as UTF-8 text: bytes that are not are written as \\xNN."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") or (not prefix and entry.name == READY_FILE):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
+            else:
+                yield f"{prefix}{entry.name}", entry
+
+
+def _describe(uploads: Path, batch: str, path: str, found: dict[str, os.DirEntry[str]]) -> FoundFile:
+    entry = found[path]
+    try:
+        status = entry.stat()
+    except OSError as error:
+        reason = "it is a symbolic link to nothing" if entry.is_symlink() else (error.strerror or str(error))
+        return FoundFile(printable(path), None, None, problem=f"cannot be read: {reason}")
+    problem = None
+    if not _is_unicode(path):
+        problem = "the file name is not valid UTF-8; rename the file"
+    elif entry.is_symlink() and not _stays_inside(Path(entry.path), uploads):
+        problem = "a symbolic link that leaves uploads/ is not followed; copy or hard-link the file instead"
+    elif not stat.S_ISREG(status.st_mode):
+        problem = "not a regular file"
+    elif not _is_video_name(path):
+        problem = f"not a video file name; accepted: {' '.join(VIDEO_SUFFIXES)}"
+    sidecar = next((found[name] for name in _sidecar_names(path) if name in found), None)
+    if problem or sidecar is None or sidecar.is_symlink():
+        return FoundFile(printable(path), status.st_size, status.st_mtime_ns, problem=problem)
+    return FoundFile(path, status.st_size, status.st_mtime_ns, Path(sidecar.path), sidecar.stat().st_mtime_ns)
+
+
+def _sidecar_names(path: str) -> list[str]:
+    stem = path.rpartition(".")[0]
+    return [f"{stem}{suffix}" for suffix in SIDECAR_SUFFIXES]
+
+
+def _is_video_name(path: str) -> bool:
+    return path.lower().endswith(VIDEO_SUFFIXES)
+
+
+def _stays_inside(link: Path, folder: Path) -> bool:
+    return link.resolve().is_relative_to(folder.resolve())
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

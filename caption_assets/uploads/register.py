@@ -1,0 +1,65 @@
+"""From an inspected file to its rows: `uploads` for the file, `clips` for its content."""
+
+from datetime import datetime
+
+from caption_assets import ids
+from caption_assets.ids import RecipeId
+from caption_assets.uploads.batches import FoundFile
+from caption_assets.uploads.inspect import Inspected
+from caption_assets.video.probe import ClipFacts
+
+
+def upload_row(
+    batch: str,
+    file: FoundFile,
+    inspected: Inspected | None,
+    problem: str | None,
+    original_caption: str | None,
+    recipe: RecipeId,
+    run_id: str,
+    now: datetime,
+) -> dict[str, object]:
+    """Return the row of a file: ok with its clip, or quarantined with `problem` or what inspection found.
+
+    A note on an ok file (it is truncated, say) stands in `error` too, so that no reader misses it.
+    """
+    facts = inspected.facts if inspected else None
+    reason = problem or (inspected.problem if inspected else None)
+    sha256 = (inspected.sha256 or None) if inspected else None
+    clip = ids.clip_id(sha256) if facts is not None and sha256 else None
+    return {
+        "batch": batch,
+        "path": file.path,
+        "bytes": file.bytes,
+        "mtime_ns": file.mtime_ns,
+        "sha256": sha256,
+        "clip_id": clip,
+        "status": "ok" if clip else "quarantined",
+        "error": reason or (" ".join(facts.notes) or None if facts else None),
+        "original_caption": original_caption,
+        "sidecar_mtime_ns": file.sidecar_mtime_ns,
+        "recipe_id": recipe,
+        "run_id": run_id,
+        "created_at": now,
+    }
+
+
+def clip_row(sha256: str, facts: ClipFacts, recipe: RecipeId, run_id: str, now: datetime) -> dict[str, object]:
+    """Return the row of a clip's content."""
+    names = (
+        "bytes", "container", "codec", "pix_fmt", "bit_depth", "n_frames", "declared_frames", "first_pts_s",
+        "duration_s", "fps", "is_vfr", "width", "height", "rotation", "display_width", "display_height", "color_range",
+        "color_space", "color_primaries", "color_transfer", "has_audio", "n_key_frames",
+    )  # fmt: skip
+    ratio = facts.sample_aspect_ratio
+    return {
+        "clip_id": ids.clip_id(sha256),
+        "recipe_id": recipe,
+        "video_sha256": sha256,
+        **{name: getattr(facts, name) for name in names},
+        "sample_aspect_ratio": f"{ratio.numerator}:{ratio.denominator}",
+        "flags": list(facts.flags),
+        "notes": list(facts.notes),
+        "run_id": run_id,
+        "created_at": now,
+    }

@@ -1,0 +1,168 @@
+"""Opening an uploaded file without trusting it, and which of its packets are pictures.
+
+The file is read through an object that has no name and no siblings, so that neither an odd name (`concat:a|b`, `%03d`,
+a leading dash) nor a playlist inside it can make the library open anything else. Only plain containers are accepted.
+"""
+
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from caption_assets.video.container import index_is_missing, missing_bytes
+
+CONTAINER_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts"
+"""Demuxers that may be used: none of them reads a second file (external references of MOV are off by default)."""
+
+CONTAINER_NAMES = "MP4, MOV, Matroska, WebM, AVI, MPEG program stream or MPEG transport stream"
+
+READ_BYTES = 1 << 16
+
+VP8_SHOW_FRAME = 0x10
+"""Bit of the first byte of a VP8 frame that is set when it is displayed (RFC 6386, section 9.1)."""
+
+
+class UnreadableVideo(Exception):  # noqa: N818 - it reads as a finding about the file
+    """No caption can come from this file. `str()` is one sentence for the person who uploaded it."""
+
+
+@dataclass(frozen=True)
+class ProbeLimits:
+    """What a file may ask of this machine before it is refused.
+
+    max_pixels: width times height of the coded picture.
+    max_streams: streams of any kind in the file.
+    max_frames: displayed frames of the video stream.
+    max_packets: packets of the video stream, displayed or not.
+    max_duration_s: seconds from the first to the last frame.
+    """
+
+    max_pixels: int = 8192 * 8192
+    max_streams: int = 64
+    max_frames: int = 2_000_000
+    max_packets: int = 4_000_000
+    max_duration_s: float = 86_400.0
+
+
+class _NamelessFile:
+    """A file of which the library sees only bytes. Positions and lengths are in bytes."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb", buffering=0)
+
+    def read(self, size: int) -> bytes:
+        return self._file.read(size) or b""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@contextmanager
+def open_clip(path: Path, limits: ProbeLimits) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a file and choose its video stream, with a decoder set to one thread and limited pictures.
+
+    The best stream that is not an attached picture (cover art) is chosen. Errors of the library inside the `with`
+    become UnreadableVideo too.
+
+    Raises:
+        UnreadableVideo: the file is no video that can be decoded, or is over a limit.
+    """
+    file = None
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableVideo("not a regular file")
+        if status.st_size == 0:
+            raise UnreadableVideo("empty file (0 bytes): upload it again")
+        file = _NamelessFile(path)
+        with _open_container(path, file, limits) as container:
+            yield container, _video_stream(container, limits)
+    except (av.FFmpegError, OSError, MemoryError) as error:
+        raise UnreadableVideo(describe_error(error)) from error
+    finally:
+        if file is not None:
+            file.close()
+
+
+def is_picture(packet: "Packet[VideoStream]", codec: str) -> bool:
+    """Tell whether a packet is a displayed frame: not empty, not cut away by an edit list, not a hidden VP8 reference.
+
+    The count of these packets is the number of frames; headers are wrong too often to be used.
+    """
+    if not packet.size or packet.is_discard:
+        return False
+    return codec != "vp8" or bool(memoryview(packet)[0] & VP8_SHOW_FRAME)
+
+
+def describe_error(error: BaseException) -> str:
+    """Say in one line what a library error means for the file."""
+    if isinstance(error, MemoryError):
+        return "reading it takes more memory than a clip is given; re-encode the video at a smaller size"
+    detail = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
+    return f"it cannot be read ({detail[:200]})"
+
+
+def _open_container(path: Path, file: _NamelessFile, limits: ProbeLimits) -> InputContainer:
+    try:
+        # "none" is no protocol: whatever a file refers to stays closed. max_pixels limits what opening itself decodes.
+        return av.open(
+            file,
+            "r",
+            options={
+                "format_whitelist": CONTAINER_FORMATS,
+                "protocol_whitelist": "none",
+                "max_pixels": str(limits.max_pixels),
+            },
+            buffer_size=READ_BYTES,
+            metadata_errors="replace",
+        )
+    except (av.FFmpegError, ValueError) as error:
+        if index_is_missing(path):
+            raise UnreadableVideo(
+                "the index (moov) is missing: the file is incomplete, upload it again"
+                + (f" ({missing:,} bytes are not there)" if (missing := missing_bytes(path)) else "")
+            ) from error
+        if missing := missing_bytes(path):
+            raise UnreadableVideo(
+                f"the file is cut ({missing:,} bytes are not there) and cannot be read; upload it again"
+            ) from error
+        raise UnreadableVideo(f"not a video container we read ({CONTAINER_NAMES})") from error
+
+
+def _video_stream(container: InputContainer, limits: ProbeLimits) -> VideoStream:
+    if len(container.streams) > limits.max_streams:
+        raise UnreadableVideo(f"{len(container.streams)} streams, allowed: up to {limits.max_streams}")
+    films = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not films:
+        if container.streams.video:
+            raise UnreadableVideo("no video stream: the only picture is cover art")
+        if container.streams.audio:
+            raise UnreadableVideo("no video stream: the file holds only audio")
+        raise UnreadableVideo("no video stream in the file")
+    best = container.streams.best("video")
+    stream = next((film for film in films if best is not None and film.index == best.index), films[0])
+    context = stream.codec_context
+    if context is None:
+        raise UnreadableVideo("the video codec is not supported; re-encode the video, for example as H.264")
+    pixels = context.width * context.height
+    if pixels > limits.max_pixels:
+        raise UnreadableVideo(
+            f"the picture is {context.width}x{context.height}, {pixels:,} pixels, allowed: up to {limits.max_pixels:,}"
+        )
+    context.options = {"max_pixels": str(limits.max_pixels)}
+    context.thread_type = "NONE"  # frame threads hide errors at the end of a cut file, and save no CPU
+    context.thread_count = 1
+    return stream

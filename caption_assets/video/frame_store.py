@@ -1,0 +1,144 @@
+"""Packed frames as a cache: found where any run left them, made again from the clip where they were deleted."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from caption_assets.engines.protocol import PackedFrames
+from caption_assets.ids import ClipId, RecipeId, WindowId
+from caption_assets.root import RootFolder
+from caption_assets.video.cutting import CutJob, cut_clip
+from caption_assets.video.pack import PackRule, WindowRule, pack_path, read_pack
+from caption_assets.video.probe import ProbeLimits
+from caption_assets.video.workers import WorkerFailure, map_clips
+
+
+class FramesUnavailable(RuntimeError):
+    """The frames of a window are not there and cannot be made. The message says why."""
+
+
+@dataclass(frozen=True)
+class ClipFile:
+    """A file of a batch that holds a clip, as it was registered."""
+
+    batch: str
+    path: str
+    bytes: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class WindowFrames:
+    """A window whose frames are wanted, with what it takes to make them again.
+
+    files: every registered file with this clip; the first is in the batch of the run.
+    """
+
+    window_id: WindowId
+    clip_id: ClipId
+    window_recipe: RecipeId
+    window_rule: WindowRule
+    files: Sequence[ClipFile]
+
+
+@dataclass(frozen=True)
+class DecodeLimits:
+    """What one clip may cost: limits of the probe, seconds of decoding, and clips decoded at once."""
+
+    probe: ProbeLimits
+    timeout_s: float
+    workers: int
+
+
+class FrameStore:
+    """Packed frames of one pack rule."""
+
+    def __init__(self, root: RootFolder, batch: str, rule: PackRule, limits: DecodeLimits):
+        self._root = root
+        self._batch = batch
+        self._rule = rule
+        self._limits = limits
+
+    def ensure(self, wanted: Sequence[WindowFrames]) -> tuple[dict[WindowId, Path], dict[WindowId, str]]:
+        """Return where each window's pack lies, and the reason for each that cannot be had.
+
+        Clips with missing packs are decoded once each, side by side.
+        """
+        there: dict[WindowId, Path] = {}
+        missing: dict[ClipId, list[WindowFrames]] = {}
+        for window in wanted:
+            path = self._find(window)
+            if path is not None:
+                there[window.window_id] = path
+            else:
+                missing.setdefault(window.clip_id, []).append(window)
+        lost: dict[WindowId, str] = {}
+        jobs = {}
+        for clip, windows in missing.items():
+            job = self._cut_job(windows)
+            if job is None:
+                lost.update({w.window_id: "no file of the clip is in uploads/ any more" for w in windows})
+            else:
+                jobs[clip] = job
+        for job, result in map_clips(
+            cut_clip, list(jobs.values()), workers=self._limits.workers, timeout_s=self._limits.timeout_s
+        ):
+            problem = result.reason if isinstance(result, WorkerFailure) else result.problem
+            made = {} if isinstance(result, WorkerFailure) else {w.window_id: w.outcome for w in result.windows}
+            for window in missing[job.clip_id]:
+                outcome = made.get(window.window_id)
+                if outcome is not None and outcome.status == "ok":
+                    there[window.window_id] = pack_path(job.folder, window.window_id, self._rule.pack_id)
+                else:
+                    reason = outcome.error if outcome is not None else problem
+                    lost[window.window_id] = f"its frames cannot be made again: {reason or 'the clip has changed'}"
+        return there, lost
+
+    def _find(self, window: WindowFrames) -> Path | None:
+        for batch in dict.fromkeys([self._batch, *(file.batch for file in window.files)]):
+            path = pack_path(self._root.frames(batch), window.window_id, self._rule.pack_id)
+            if path.is_file():
+                return path
+        return None
+
+    def _cut_job(self, windows: Sequence[WindowFrames]) -> CutJob | None:
+        first = windows[0]
+        file = next((f for f in first.files if (self._root.uploads / f.batch / f.path).is_file()), None)
+        if file is None:
+            return None
+        return CutJob(
+            clip_id=first.clip_id,
+            location=self._root.uploads / file.batch / file.path,
+            expected_bytes=file.bytes,
+            expected_mtime_ns=file.mtime_ns,
+            window_recipe=first.window_recipe,
+            window_rule=first.window_rule,
+            pack_rule=self._rule,
+            folder=self._root.frames(self._batch),
+            limits=self._limits.probe,
+            only=frozenset(window.window_id for window in windows),
+        )
+
+
+def load_frames(path: Path) -> PackedFrames:
+    """Read one window's packed frames.
+
+    Raises:
+        FramesUnavailable: the file is gone or damaged; the next run makes it again.
+    """
+    try:
+        return read_pack(path)
+    except (OSError, ValueError) as fault:
+        # A damaged pack would be found again and again: the cache must not keep it.
+        path.unlink(missing_ok=True)
+        raise FramesUnavailable(
+            f"packed frames {path.name} cannot be read ({fault}); run again to make them"
+        ) from fault
+
+
+def clip_files(rows: Sequence[Mapping[str, object]], batch: str) -> list[ClipFile]:
+    """Return the registered files in `rows` (batch, path, bytes, mtime_ns), those of `batch` first."""
+    found = [
+        ClipFile(str(row["batch"]), str(row["path"]), int(str(row["bytes"])), int(str(row["mtime_ns"]))) for row in rows
+    ]
+    return sorted(found, key=lambda file: (file.batch != batch, file.batch, file.path))

@@ -1,0 +1,28 @@
+"""From settings to what the video code takes: limits of a probe, rules of windows and packs, number of workers."""
+
+import os
+
+from caption_assets.settings import Settings
+from caption_assets.video.pack import PackRule, WindowRule
+from caption_assets.video.probe import ProbeLimits
+
+
+def probe_limits(settings: Settings) -> ProbeLimits:
+    """Return what a clip must keep to, to be read at all."""
+    return ProbeLimits(max_pixels=settings.max_pixels, max_duration_s=settings.max_duration_s)
+
+
+def window_rule(settings: Settings) -> WindowRule:
+    """Return which frames a window has, and which of them are sampled."""
+    return WindowRule(settings.window_size, settings.remainder_threshold, settings.sampling_fps)
+
+
+def pack_rule(settings: Settings) -> PackRule:
+    """Return how packed frames look."""
+    return PackRule(settings.frame_factor, settings.frame_quality)
+
+
+def worker_count(settings: Settings, n_items: int) -> int:
+    """Return how many worker processes to use for `n_items`: one a core unless set, never more than items."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(settings.workers or cores, n_items))

@@ -1,0 +1,304 @@
+"""The packed frames of a window: its sampled frames decoded once, as JPEGs in one Parquet file.
+
+A pack is a cache of (window, frame budget, quality). It can be deleted at any time and is made again from the clip.
+"""
+
+import contextlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+import simplejpeg
+
+from caption_assets.engines.protocol import PackedFrames
+from caption_assets.ids import digest
+from caption_assets.video.budget import fit_resolution
+from caption_assets.video.decode import TimesOutOfOrder, UprightScaler, decode_frames
+from caption_assets.video.demux import ProbeLimits, UnreadableVideo
+from caption_assets.video.probe import ClipFacts
+from caption_assets.video.sampling import DEFAULT_SAMPLING_FPS, check_sampling_fps, sample_frames
+from caption_assets.video.windowing import (
+    DEFAULT_REMAINDER_THRESHOLD,
+    DEFAULT_WINDOW_SIZE,
+    check_window_rule,
+    plan_windows,
+)
+
+PACK_CODE_VERSION = 1
+"""Raised by hand when the same window and rule would give other pixels."""
+
+DEFAULT_PACK_FACTOR = 32
+DEFAULT_JPEG_QUALITY = 95
+
+PACK_SCHEMA = pl.Schema(
+    {
+        "window_id": pl.String(),
+        "pack_id": pl.String(),
+        "width": pl.Int32(),
+        "height": pl.Int32(),
+        "frame_indices": pl.List(pl.Int32()),
+        "frame_times_s": pl.List(pl.Float64()),
+        "jpegs": pl.List(pl.Binary()),
+    }
+)
+"""A pack is one row. Uncompressed: JPEG does not get smaller."""
+
+
+class MissingPack(FileNotFoundError):  # noqa: N818 - reads as a finding
+    """The window has no packed frames here; pack it again."""
+
+
+class CorruptPack(ValueError):  # noqa: N818 - reads as a finding
+    """The pack is there and cannot be read; delete it and pack the window again."""
+
+
+@dataclass(frozen=True)
+class WindowRule:
+    """Which frames are captioned: how a clip is cut (frames) and how densely a window is sampled (frames a second).
+
+    Raises:
+        ValueError: a number is outside its range, which the message gives.
+    """
+
+    window_size: int = DEFAULT_WINDOW_SIZE
+    remainder_threshold: int = DEFAULT_REMAINDER_THRESHOLD
+    sampling_fps: float = DEFAULT_SAMPLING_FPS
+
+    def __post_init__(self) -> None:
+        check_window_rule(self.window_size, self.remainder_threshold)
+        check_sampling_fps(self.sampling_fps)
+
+
+@dataclass(frozen=True)
+class PackRule:
+    """How frames look to a model: sides are multiples of `factor` pixels, JPEG `quality` is 1 to 100.
+
+    Raises:
+        ValueError: a number is outside its range, which the message gives.
+    """
+
+    factor: int = DEFAULT_PACK_FACTOR
+    quality: int = DEFAULT_JPEG_QUALITY
+
+    def __post_init__(self) -> None:
+        if self.factor < 1:
+            raise ValueError(f"factor is {self.factor}, allowed: 1 or more")
+        if not 1 <= self.quality <= 100:
+            raise ValueError(f"frame_quality is {self.quality}, allowed: 1 to 100")
+
+    @property
+    def pack_id(self) -> str:
+        """Identity of the rule, the same on every machine."""
+        return "p" + digest("pack", self.factor, self.quality, PACK_CODE_VERSION)
+
+
+@dataclass(frozen=True)
+class PlannedWindow:
+    """A window and its sampled frames.
+
+    start_frame, end_frame: first and last frame of the clip, both inclusive.
+    start_s, end_s: seconds from the clip's first frame to the first frame's start and to the last frame's end.
+    frame_indices: the sampled frames, counted from the clip's first frame, ascending.
+    frame_times_s: seconds of each from the clip's first frame.
+    """
+
+    start_frame: int
+    end_frame: int
+    start_s: float
+    end_s: float
+    frame_indices: tuple[int, ...]
+    frame_times_s: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class PackOutcome:
+    """What became of one window. `error` is set, and height, width and bytes are 0, when status is "error"."""
+
+    window: PlannedWindow
+    status: Literal["ok", "error"]
+    error: str | None
+    height: int
+    width: int
+    bytes: int
+
+
+def plan_clip(facts: ClipFacts, rule: WindowRule) -> list[PlannedWindow]:
+    """Cut a clip into windows and choose the frames of each. A clip under 4 frames has none."""
+    times_s = facts.times_s
+    planned = []
+    for window in plan_windows(facts.n_frames, rule.window_size, rule.remainder_threshold):
+        indices = sample_frames(times_s, window.start, window.end, rule.sampling_fps)
+        is_last = window.end + 1 == facts.n_frames
+        planned.append(
+            PlannedWindow(
+                start_frame=window.start,
+                end_frame=window.end,
+                start_s=times_s[window.start],
+                end_s=facts.duration_s if is_last else times_s[window.end + 1],
+                frame_indices=tuple(indices),
+                frame_times_s=tuple(times_s[index] for index in indices),
+            )
+        )
+    return planned
+
+
+def pack_path(folder: Path, window_id: str, pack_id: str) -> Path:
+    """Return where the packed frames of a window lie."""
+    return folder / f"{window_id}.{pack_id}.parquet"
+
+
+def pack_windows(
+    path: Path,
+    facts: ClipFacts,
+    windows: Sequence[tuple[str, PlannedWindow]],
+    rule: PackRule,
+    folder: Path,
+    limits: ProbeLimits = ProbeLimits(),  # noqa: B008 - frozen
+) -> list[PackOutcome]:
+    """Decode the clip once and write one pack for each (window_id, window); return their outcomes in that order.
+
+    Every pack is written to a temporary name as soon as its last frame is there, so memory holds the frames of the
+    windows that overlap in time and no more; all are renamed when the pass is over. A window that lacks a frame is an
+    error and harms no other.
+
+    Raises:
+        OSError: `folder` cannot be written.
+    """
+    try:
+        return _pack_once(path, facts, windows, rule, folder, limits)
+    except TimesOutOfOrder:
+        return _pack_once(path, replace(facts, by_pts=False), windows, rule, folder, limits)
+
+
+def read_pack(path: Path) -> PackedFrames:
+    """Read the packed frames of a window.
+
+    Raises:
+        MissingPack: there is no such file.
+        CorruptPack: the file is not a whole pack.
+    """
+    try:
+        table = pl.read_parquet(path)
+        if table.schema != PACK_SCHEMA or table.height != 1:
+            raise CorruptPack(f"{path.name} is not a pack of one window; delete it and pack the window again")
+        row = table.row(0, named=True)
+        return PackedFrames(
+            jpegs=tuple(row["jpegs"]),
+            times_s=tuple(row["frame_times_s"]),
+            width=row["width"],
+            height=row["height"],
+        )
+    except FileNotFoundError as error:
+        raise MissingPack(f"no packed frames at {path.name}; pack the window again") from error
+    except (pl.exceptions.PolarsError, OSError, TypeError) as error:
+        raise CorruptPack(f"{path.name} cannot be read ({error}); delete it and pack the window again") from error
+
+
+def _pack_once(
+    path: Path,
+    facts: ClipFacts,
+    windows: Sequence[tuple[str, PlannedWindow]],
+    rule: PackRule,
+    folder: Path,
+    limits: ProbeLimits,
+) -> list[PackOutcome]:
+    folder.mkdir(parents=True, exist_ok=True)
+    pending = [_PendingPack(window_id, window, facts, rule, folder) for window_id, window in windows]
+    readers: dict[int, list[_PendingPack]] = {}
+    for pack in pending:
+        for index in pack.window.frame_indices if pack.error is None else ():
+            readers.setdefault(index, []).append(pack)
+
+    scaler = UprightScaler(facts)
+    failure: str | None = None
+    try:
+        try:
+            for index, frame in decode_frames(path, facts, readers.keys(), limits):
+                for pack in readers[index]:
+                    pack.add(
+                        index,
+                        simplejpeg.encode_jpeg(
+                            scaler.rgb(frame, pack.height, pack.width),
+                            quality=rule.quality,
+                            colorsubsampling="420",  # as in most video; 4:4:4 would only store its upsampling
+                        ),
+                    )
+        except TimesOutOfOrder:
+            raise
+        except UnreadableVideo as error:
+            failure = str(error)
+        return [pack.finish(failure if not facts.by_pts else None, failure) for pack in pending]
+    finally:
+        for pack in pending:
+            pack.discard()
+
+
+class _PendingPack:
+    """The pack of one window while its clip is decoded."""
+
+    def __init__(self, window_id: str, window: PlannedWindow, facts: ClipFacts, rule: PackRule, folder: Path) -> None:
+        self.window = window
+        self.error: str | None = None
+        self.height = self.width = 0
+        self._window_id = window_id
+        self._pack_id = rule.pack_id
+        self._final = pack_path(folder, window_id, rule.pack_id)
+        self._staged = self._final.with_name(f".{self._final.name}.{os.getpid()}.tmp")
+        self._jpegs: dict[int, bytes] = {}
+        self._is_staged = False
+        try:
+            self.height, self.width = fit_resolution(
+                facts.display_height, facts.display_width, len(window.frame_indices), factor=rule.factor
+            )
+        except ValueError as error:
+            self.error = str(error)
+
+    def add(self, index: int, jpeg: bytes) -> None:
+        """Take a frame of the clip; the last one writes the file under its temporary name."""
+        self._jpegs[index] = jpeg
+        if len(self._jpegs) < len(self.window.frame_indices):
+            return
+        row = {
+            "window_id": [self._window_id],
+            "pack_id": [self._pack_id],
+            "width": [self.width],
+            "height": [self.height],
+            "frame_indices": [list(self.window.frame_indices)],
+            "frame_times_s": [list(self.window.frame_times_s)],
+            "jpegs": [[self._jpegs[index] for index in self.window.frame_indices]],
+        }
+        # Not synced to the disk: a pack lost with the power is found corrupt and made again.
+        pl.DataFrame(row, schema=PACK_SCHEMA).write_parquet(self._staged, compression="uncompressed", statistics=False)
+        self._is_staged = True
+        self._jpegs.clear()
+
+    def finish(self, doubt: str | None, failure: str | None) -> PackOutcome:
+        """Rename the file to its final name, or say why there is none.
+
+        doubt: why even whole packs of this clip are not to be trusted. failure: why decoding ended early.
+        """
+        error = self.error or doubt
+        if error is None and not self._is_staged:
+            missing = [
+                time_s
+                for index, time_s in zip(self.window.frame_indices, self.window.frame_times_s, strict=True)
+                if index not in self._jpegs
+            ]
+            error = (
+                f"{len(missing)} of {len(self.window.frame_indices)} sampled frames do not decode, the first at "
+                f"{missing[0]:.2f} s" + (f": {failure}" if failure else "")
+            )
+        if error is not None:
+            return PackOutcome(self.window, "error", error, 0, 0, 0)
+        size = self._staged.stat().st_size
+        self._staged.replace(self._final)
+        self._is_staged = False
+        return PackOutcome(self.window, "ok", None, self.height, self.width, size)
+
+    def discard(self) -> None:
+        """Remove what was written under the temporary name, if it is still there."""
+        with contextlib.suppress(FileNotFoundError):
+            self._staged.unlink()

@@ -1,0 +1,101 @@
+"""Small videos made on the spot whose pictures show their own number, so any reader can tell which frame it got."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+CLIPS = Path(__file__).parents[2] / "clips"
+BITS = 10
+BLOCK = 32
+WIDTH, HEIGHT = BITS * BLOCK, 192
+
+
+def numbered_picture(number: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
+    """A gray picture whose top row of blocks is the number in binary, and whose left edge is red below."""
+    picture = np.full((height, width, 3), 90, np.uint8)
+    for bit in range(BITS):
+        picture[: 2 * BLOCK, bit * BLOCK : (bit + 1) * BLOCK] = 235 if number >> bit & 1 else 20
+    picture[2 * BLOCK :, : 2 * BLOCK] = (220, 30, 30)
+    return picture
+
+
+def number_of(rgb: np.ndarray) -> int:
+    """Read the number of an upright picture of any size."""
+    height, width = rgb.shape[:2]
+    row = rgb[round(BLOCK / HEIGHT * height)].mean(axis=1)
+    return sum(1 << bit for bit in range(BITS) if row[int((bit + 0.5) * width / BITS)] > 128)
+
+
+def make_film(
+    path: Path,
+    n_frames: int = 50,
+    *,
+    codec: str = "libx264",
+    rate: int = 25,
+    pix_fmt: str = "yuv420p",
+    pts: Sequence[int] | None = None,
+    time_base: Fraction | None = None,
+    aspect: Fraction | None = None,
+    rotation: int = 0,
+    options: dict[str, str] | None = None,
+    container_options: dict[str, str] | None = None,
+    container_format: str | None = None,
+) -> Path:
+    """Write `n_frames` numbered pictures. rotation: degrees counter-clockwise, as the library has it."""
+    encoder_options = {"bf": "2", "g": "12"} if options is None else options
+    with (
+        path.open("wb") as file,
+        av.open(
+            file,
+            "w",
+            format=container_format or path.suffix[1:].replace("mkv", "matroska"),
+            options=container_options or {},
+        ) as container,
+    ):
+        stream = container.add_stream(codec, rate=rate, options=encoder_options)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pix_fmt
+        stream.codec_context.thread_count = 1
+        if aspect is not None:
+            stream.codec_context.sample_aspect_ratio = aspect
+        if rotation:
+            stream.set_display_rotation(rotation)
+        base = time_base or Fraction(1, rate)
+        stream.codec_context.time_base = base
+        for number in range(n_frames):
+            frame = av.VideoFrame.from_ndarray(numbered_picture(number), format="rgb24").reformat(format=pix_fmt)
+            frame.pts = number if pts is None else pts[number]
+            frame.time_base = base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def remux(source: Path, target: Path, *, shift_s: float = 0.0, options: dict[str, str] | None = None) -> Path:
+    """Copy the video packets of a file into another container, `shift_s` seconds later."""
+    with av.open(str(source)) as reader, av.open(str(target), "w", options=options or {}) as writer:
+        stream = reader.streams.video[0]
+        copy = writer.add_stream_from_template(stream)
+        shift = round(shift_s / stream.time_base)
+        for packet in reader.demux(stream):
+            if packet.size:
+                packet.pts += shift
+                packet.dts += shift
+                packet.stream = copy
+                writer.mux(packet)
+    return target
+
+
+def cut(source: Path, target: Path, share: float) -> Path:
+    """Keep the first part of a file's bytes."""
+    data = source.read_bytes()
+    target.write_bytes(data[: int(len(data) * share)])
+    return target
+
+
+def pictures_in_full(path: Path) -> list[np.ndarray]:
+    """Every decoded picture of a file as RGB, by the library's own plain loop: what our decoder is compared with."""
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
