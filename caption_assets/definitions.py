@@ -16,7 +16,7 @@ from caption_assets.assets.raw_clips import raw_clips
 from caption_assets.assets.vl_captions import vl_captions
 from caption_assets.assets.windows import windows
 from caption_assets.orchestration.checks import ASSET_CHECKS
-from caption_assets.orchestration.jobs import caption_batch, decide_again
+from caption_assets.orchestration.jobs import caption_batch
 from caption_assets.orchestration.resources import EngineResource, RootResource, settings_resource
 from caption_assets.orchestration.sensor import new_uploads_sensor
 from caption_assets.settings import Settings
@@ -24,7 +24,7 @@ from caption_assets.settings import Settings
 defs = dg.Definitions(
     assets=[raw_clips, windows, vl_captions, enhanced_captions, previews, caption_table],
     asset_checks=ASSET_CHECKS,
-    jobs=[caption_batch, decide_again],
+    jobs=[caption_batch],
     sensors=[new_uploads_sensor(caption_batch.name)],
     resources={
         "root": RootResource(),

@@ -76,7 +76,7 @@ def _enhance(
     frames_of = None
     if engine.entry.text_from_frames:
         wanted = {task.window_id for task in tasks}
-        frames_of = frames_reader(*ensure_frames(run, [row for row in kept if row["window_id"] in wanted], settings))
+        frames_of = frames_reader(*ensure_frames(run.root, run.ledger, run.batch, [row for row in kept if row["window_id"] in wanted], settings))
     rows = enhance_stream(
         engine.load(settings.enhance.model, settings.enhance.revision),
         tasks,

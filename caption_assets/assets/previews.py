@@ -53,7 +53,7 @@ def _is_there(run: StageRun, row: Row, recipe: RecipeId) -> bool:
 def _make(
     run: StageRun, rows: Sequence[Row], settings: Settings, recipe: RecipeId
 ) -> Iterator[dict[str, list[dict[str, object]]]]:
-    there, lost = ensure_frames(run, rows, settings)
+    there, lost = ensure_frames(run.root, run.ledger, run.batch, rows, settings)
     for window, reason in lost.items():
         yield {"previews": [_row(run, window, recipe, MadePreview(problem=reason), None)]}
     rule = PreviewRule(settings.target_fps, settings.target_height, settings.quality, settings.compression_level)

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from caption_assets.assets.windows import windows
-from caption_assets.captioning.decisions import RetentionRule, decision_rows
 from caption_assets.captioning.plan import first_stage_tasks, original_row, second_stage_tasks
 from caption_assets.captioning.stream import caption_stream
 from caption_assets.captioning.tasks import Ask
 from caption_assets.ids import WindowId
 from caption_assets.orchestration.declare import video_batch_asset
+from caption_assets.orchestration.deciding import decide_batch
 from caption_assets.orchestration.frames import ensure_frames, frames_reader
 from caption_assets.orchestration.pictures import histogram, sample_table
 from caption_assets.orchestration.resources import EngineResource, RootResource, SettingsResource
@@ -42,29 +42,10 @@ def vl_captions(
             if values.generate_stage2_caption:
                 _caption(run, engine, values, recipe, stage_number=2)
             made = run.ledger.named("batch_candidates", batch=batch, recipe=recipe.recipe_id)
-            decide_batch(run, made, values)
+            decide_batch(run.ledger, batch, made, values, run.run_id)
             _count(run, missing_before)
             context.log.info(f"{batch}: captions by {recipe.name}, engine {engine.entry.name}")
             context.add_asset_metadata(_pictures(run, recipe, made), partition_key=batch)
-
-
-def decide_batch(run: StageRun, candidates: Sequence[Mapping[str, object]], settings: Settings) -> int:
-    """Judge the candidates of each window under the current policy; return how many windows were decided anew."""
-    recipe = retention_recipe(settings)
-    rule = RetentionRule(recipe.recipe_id, settings.keep_candidate_mode, settings.retention_seed)
-    known = {row["decision_id"] for row in run.ledger.named("batch_decision_ids", batch=run.batch, recipe=recipe.recipe_id)}
-    by_window: dict[str, list[Mapping[str, object]]] = {}
-    for candidate in candidates:
-        by_window.setdefault(str(candidate["window_id"]), []).append(candidate)
-    now = datetime.now(UTC)
-    rows = []
-    for window, considered in by_window.items():
-        original = considered[0]["original_caption"] if settings.keep_original_sample else None
-        reference = str(original) if original is not None else None
-        rows += decision_rows(WindowId(window), considered, rule, reference, run.run_id, now)
-    new = [row for row in rows if row["decision_id"] not in known]
-    run.commit({"retention_decisions": new})
-    return len({row["window_id"] for row in new})
 
 
 def _caption(run: StageRun, engine: EngineResource, settings: Settings, recipe: Recipe, stage_number: int) -> None:
@@ -78,7 +59,7 @@ def _caption(run: StageRun, engine: EngineResource, settings: Settings, recipe: 
     if not tasks:
         return
     needed = {task.window_id for task in tasks}
-    there, lost = ensure_frames(run, [row for row in work if row["window_id"] in needed], settings)
+    there, lost = ensure_frames(run.root, run.ledger, run.batch, [row for row in work if row["window_id"] in needed], settings)
     rows = caption_stream(
         engine.load(settings.model, settings.revision), tasks, _ask(settings, recipe), frames_reader(there, lost), run.run_id
     )

@@ -7,7 +7,8 @@ from pathlib import Path
 from caption_assets.captioning.stream import FramesOf
 from caption_assets.engines.protocol import PackedFrames
 from caption_assets.ids import ClipId, RecipeId, WindowId
-from caption_assets.orchestration.stage import StageRun
+from caption_assets.ledger.database import Ledger
+from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
 from caption_assets.video.frame_store import (
     DecodeLimits,
@@ -18,22 +19,28 @@ from caption_assets.video.frame_store import (
     load_frames,
 )
 from caption_assets.video.limits import pack_rule, probe_limits, worker_count
-from caption_assets.video.pack import WindowRule
+from caption_assets.video.pack import PackRule, WindowRule
 
 
 def ensure_frames(
-    run: StageRun, rows: Sequence[Mapping[str, object]], settings: Settings
+    root: RootFolder,
+    ledger: Ledger,
+    batch: str,
+    rows: Sequence[Mapping[str, object]],
+    settings: Settings,
+    pack: PackRule | None = None,
 ) -> tuple[dict[WindowId, Path], dict[WindowId, str]]:
     """Return where the packs of the windows in `rows` lie, and why some cannot be had.
 
-    rows: window_id, clip_id, window_recipe_id and window_params of each window.
+    rows: window_id, clip_id, window_recipe_id and window_params of each window. pack: how the frames must look, by
+    default as the settings say.
     """
     if not rows:
         return {}, {}
     by_clip: dict[str, list[Mapping[str, object]]] = {}
-    for file in run.ledger.named("batch_clip_files", batch=run.batch):
+    for file in ledger.named("batch_clip_files", batch=batch):
         by_clip.setdefault(str(file["clip_id"]), []).append(file)
-    files = {clip: clip_files(found, run.batch) for clip, found in by_clip.items()}
+    files = {clip: clip_files(found, batch) for clip, found in by_clip.items()}
     wanted = [
         WindowFrames(
             window_id=WindowId(str(row["window_id"])),
@@ -45,7 +52,7 @@ def ensure_frames(
         for row in rows
     ]
     limits = DecodeLimits(probe_limits(settings), settings.clip_timeout_s, worker_count(settings, len(wanted)))
-    return FrameStore(run.root, run.batch, pack_rule(settings), limits).ensure(wanted)
+    return FrameStore(root, batch, pack or pack_rule(settings), limits).ensure(wanted)
 
 
 def frames_reader(there: Mapping[WindowId, Path], lost: Mapping[WindowId, str]) -> FramesOf:

@@ -9,9 +9,3 @@ caption_batch = dg.define_asset_job(
     selection=dg.AssetSelection.groups(GROUP),
     description="Uploaded video of one batch, from files to the caption table.",
 )
-
-decide_again = dg.define_asset_job(
-    "decide_again",
-    selection=dg.AssetSelection.assets("vl_captions", "caption_table"),
-    description="Captions and decisions under the current settings; with a changed policy alone no model is called.",
-)

@@ -5,12 +5,12 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Protocol
 
 import dagster as dg
 
@@ -26,9 +26,19 @@ COMMIT_EVERY_S = 10.0
 
 REPORT_EVERY_S = 10.0
 
-ProgressListener = Callable[[str, str, int, int], None]
-progress_listeners: list[ProgressListener] = []
-"""Called with asset, batch, done and total; the command line draws its progress bar from it."""
+
+class StageListener(Protocol):
+    """Told what stages of this process do, as they do it."""
+
+    def progress(self, asset: str, batch: str, done: int, total: int) -> None:
+        """`done` of `total` items of a stage are finished."""
+
+    def finished(self, asset: str, batch: str, summary: str, seconds: float) -> None:
+        """A stage ended well."""
+
+
+listeners: list[StageListener] = []
+"""The command line puts its progress display here."""
 
 
 class StageRun:
@@ -86,8 +96,8 @@ class StageRun:
 
     def progress(self, done: int, total: int) -> None:
         """Report how far the stage is: to listeners at once, to the log every few seconds."""
-        for listener in progress_listeners:
-            listener(self.asset, self.batch, done, total)
+        for listener in listeners:
+            listener.progress(self.asset, self.batch, done, total)
         now = time.monotonic()
         if now - self._last_report >= REPORT_EVERY_S and done < total:
             self._last_report = now
@@ -96,7 +106,7 @@ class StageRun:
 
     def summary(self, unit: str) -> str:
         """Return the counts as a sentence, e.g. `7 windows reused`."""
-        counts = [(self.new, "new"), (self.reused, "reused"), (self.failed, "failed")]
+        counts = [(self.new, "made"), (self.reused, "reused"), (self.failed, "failed")]
         said = [f"{count} {_plural(unit, count)} {what}" for count, what in counts if count]
         return ", ".join(said) or f"no {unit}s"
 
@@ -137,6 +147,8 @@ def stage(context: dg.AssetExecutionContext, root: Any, asset: str, batch: str, 
         raise
     run.commit({"runs": [run.run_row("partial" if run.failed else "ok")]})
     context.log.info(f"{batch}: {run.summary(unit)} in {run.seconds:.1f} s")
+    for listener in listeners:
+        listener.finished(asset, batch, run.summary(unit), run.seconds)
     counts = {"expected": run.expected, "new": run.new, "reused": run.reused, "failed": run.failed}
     context.add_asset_metadata(
         {**counts, "seconds": round(run.seconds, 2), "summary": run.summary(unit)}, partition_key=batch

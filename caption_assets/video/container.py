@@ -47,7 +47,7 @@ def declared_size(path: Path) -> int | None:
         if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
             return _riff_size(file, actual)
         if head[:4] == EBML_MAGIC:
-            return _matroska_size(file)
+            return _matroska_size(file, actual)
         if head[:4] == MPEG_PACK:
             return _program_stream_size(file, actual)
         return _transport_stream_size(file, actual)
@@ -112,14 +112,14 @@ def _riff_size(file: BinaryIO, actual: int) -> int | None:
     return position or None
 
 
-def _matroska_size(file: BinaryIO) -> int | None:
+def _matroska_size(file: BinaryIO, actual: int) -> int | None:
     """Return the end of the Segment, or None when its size is unknown, as in a live recording."""
     position = 0
     for _ in range(64):  # the EBML header, then perhaps a few Void elements, then the Segment
+        if position >= actual:
+            return None
         file.seek(position)
         header = file.read(12)
-        if not header:
-            return None
         id_bytes = 9 - header[0].bit_length()
         if id_bytes > 4 or len(header) <= id_bytes:
             return None

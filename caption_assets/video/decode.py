@@ -16,7 +16,7 @@ from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from caption_assets.video.demux import ProbeLimits, UnreadableVideo, is_picture, open_clip
+from caption_assets.video.demux import ProbeLimits, UnreadableVideo, is_picture, open_clip, video_packets
 from caption_assets.video.probe import ClipFacts
 
 YUV_8_BIT = frozenset(
@@ -59,7 +59,7 @@ def decode_frames(
     if min(wanted) < 0 or max(wanted) >= facts.n_frames:
         raise ValueError(f"wanted frames {min(wanted)} to {max(wanted)}, allowed: 0 to {facts.n_frames - 1}")
     with open_clip(path, limits) as (container, stream):
-        packets = container.demux(stream)
+        packets = video_packets(container, stream)
         by = _decode_by_time if facts.by_pts else _decode_by_order
         yield from by(packets, stream, facts, wanted)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import av
 from av.container import InputContainer
@@ -95,6 +96,18 @@ def open_clip(path: Path, limits: ProbeLimits) -> Iterator[tuple[InputContainer,
     finally:
         if file is not None:
             file.close()
+
+
+def video_packets(container: InputContainer, stream: VideoStream) -> "Iterator[Packet[VideoStream]]":
+    """Yield the packets of the stream that hold data, in file order, then one empty packet that ends the decoder."""
+    try:
+        for packet in container.demux(stream):
+            if packet.size:
+                yield packet
+    except IndexError:
+        # PyAV 18.1 ends so where a stream of its own begins in the middle of the file; all packets were read by then.
+        pass
+    yield cast("Packet[VideoStream]", Packet())
 
 
 def is_picture(packet: "Packet[VideoStream]", codec: str) -> bool:

@@ -24,7 +24,14 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from caption_assets.video.container import declared_size
-from caption_assets.video.demux import ProbeLimits, UnreadableVideo, describe_error, is_picture, open_clip
+from caption_assets.video.demux import (
+    ProbeLimits,
+    UnreadableVideo,
+    describe_error,
+    is_picture,
+    open_clip,
+    video_packets,
+)
 
 __all__ = ["ClipFacts", "ProbeLimits", "UnreadableVideo", "probe_clip"]
 
@@ -183,7 +190,7 @@ def _read_pictures(
     codec = stream.codec_context.name
     pictures: list[_Picture] = []
     first: VideoFrame | None = None
-    for n_packets, packet in enumerate(container.demux(stream)):
+    for n_packets, packet in enumerate(video_packets(container, stream)):
         if n_packets >= limits.max_packets:
             raise UnreadableVideo(f"over {limits.max_packets:,} packets; split the file")
         if first is None and n_packets < MAX_PACKETS_TO_FIRST_FRAME:

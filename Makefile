@@ -1,0 +1,44 @@
+# make demo    set everything up and caption the clips that come with the project
+# make test    set everything up and run the tests
+# make ui      the Dagster UI on http://127.0.0.1:3000
+# make check   lint and types, as CI runs them
+# make clean   remove the environment and the demo's data
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+DEMO_BATCH := demo
+
+# Dagster keeps its history beside dagster.yaml, so that what the demo did is there in the UI.
+export DAGSTER_HOME := $(CURDIR)
+
+.PHONY: demo test ui check clean
+.DELETE_ON_ERROR:
+
+demo: .venv/installed
+	$(BIN)/caption-assets run clips --batch $(DEMO_BATCH) --root data
+
+test: .venv/installed-dev
+	$(BIN)/python -m pytest
+
+ui: .venv/installed
+	$(BIN)/dagster dev
+
+check: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy caption_assets
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv data storage history schedules logs .logs_queue .nux .telemetry

@@ -1,0 +1,66 @@
+"""`caption-assets doctor`: what this machine can run, and why not."""
+
+import os
+import platform
+import shutil
+import sys
+from typing import Any
+
+from caption_assets.engines.registry import AUTO, ENGINES, choose_engine
+from caption_assets.ledger.database import Ledger, LedgerError
+from caption_assets.orchestration.stage import gpu_name, library_versions
+from caption_assets.root import RootFolder
+
+WEBP_ENCODER = "libwebp_anim"
+DECODERS = ("h264", "hevc", "mpeg2video", "mpeg4", "vp8", "vp9", "av1")
+MIN_FREE_BYTES = 1 << 30
+
+
+def examine(root: RootFolder) -> list[dict[str, Any]]:
+    """Return a finding for each thing a run needs: what, whether it is ok, and a detail for a person."""
+    versions = library_versions()
+    python_ok = (3, 11) <= sys.version_info[:2] < (3, 14)
+    findings = [
+        _finding("python", python_ok, f"{platform.python_version()} (3.11 to 3.13 are supported)"),
+        _finding("libraries", True, ", ".join(f"{name} {number}" for name, number in versions.items())),
+        _finding("cores", True, f"{os.cpu_count()}: clips are decoded side by side, one core each"),
+        _codecs(),
+        _finding("GPU", True, gpu_name() or "none: the embedded engine `signal` does the whole job"),
+        _finding("engine", True, f"{AUTO} means {choose_engine(AUTO).name} here"),
+        *(_finding(f"engine {entry.name}", True, entry.description) for entry in ENGINES.values()),
+        _root(root),
+    ]
+    if root.ledger.exists():
+        findings.append(_ledger(root))
+    return findings
+
+
+def _finding(what: str, ok: bool, detail: str) -> dict[str, Any]:
+    return {"what": what, "ok": ok, "detail": detail}
+
+
+def _codecs() -> dict[str, Any]:
+    import av
+
+    missing = [name for name in DECODERS if name not in av.codecs_available]
+    webp = WEBP_ENCODER in av.codecs_available
+    detail = f"FFmpeg {av.ffmpeg_version_info}" + (f"; no decoder for {', '.join(missing)}" if missing else "")
+    return _finding("video", webp and not missing, detail if webp else f"{detail}; no {WEBP_ENCODER} encoder for previews")
+
+
+def _root(root: RootFolder) -> dict[str, Any]:
+    folder = root.path
+    while not folder.exists():
+        folder = folder.parent
+    writable = os.access(folder, os.W_OK)
+    free = shutil.disk_usage(folder).free
+    detail = f"{root.path}, {free / 1e9:.0f} GB free" if writable else f"{root.path} cannot be written to"
+    return _finding("root", writable and free > MIN_FREE_BYTES, detail)
+
+
+def _ledger(root: RootFolder) -> dict[str, Any]:
+    try:
+        count = Ledger(root).query("SELECT count(DISTINCT batch) AS n FROM uploads")[0]["n"]
+    except LedgerError as fault:
+        return _finding("ledger", False, str(fault))
+    return _finding("ledger", True, f"opens; {count} batches")

@@ -1,0 +1,80 @@
+"""`caption-assets reproduce`: a stored candidate made again from the ledger alone."""
+
+import json
+import uuid
+from datetime import UTC, datetime
+
+import click
+
+from caption_assets.captioning.tasks import Ask, Slot, Task, first_request, second_requests
+from caption_assets.engines.registry import choose_engine
+from caption_assets.ids import CandidateId, RecipeId, WindowId
+from caption_assets.ledger.database import Ledger
+from caption_assets.orchestration.frames import ensure_frames, frames_reader
+from caption_assets.root import RootFolder
+from caption_assets.settings import Settings
+from caption_assets.video.pack import PackRule
+
+
+def reproduce_candidate(root: RootFolder, ledger: Ledger, candidate_id: str) -> dict[str, object] | None:
+    """Make a candidate again with its own recipe and seed; record and return whether the texts are equal.
+
+    Today's settings play no part. None where there is no such candidate.
+
+    Raises:
+        click.ClickException: it was not made by a model, its engine is not here, or its frames cannot be had.
+    """
+    found = ledger.named("candidate_origin", candidate=candidate_id)
+    if not found:
+        return None
+    row = found[0]
+    if row["origin"] != "model":
+        raise click.ClickException(f"{candidate_id} came with the video; there is nothing to make again")
+    params = json.loads(str(row["params"]))
+    window = WindowId(str(row["window_id"]))
+    if row["batch"] is None:
+        raise click.ClickException(f"{candidate_id}: its clip is in no batch any more")
+    pack = PackRule(params["frame_factor"], params["frame_quality"])
+    there, lost = ensure_frames(root, ledger, str(row["batch"]), [row], Settings.of({}), pack)
+    frames = frames_reader(there, lost)(window)
+    if isinstance(frames, str):
+        raise click.ClickException(f"{candidate_id}: {frames}")
+    task = Task(
+        window,
+        RecipeId(str(row["recipe_id"])),
+        (Slot(int(str(row["sample_index"])), int(str(row["attempt"]))),),
+        stage=int(str(row["stage"])),
+        parents=((CandidateId(str(row["parent_candidate_id"])), str(row["parent_text"])),) if row["stage"] == 2 else (),
+    )
+    ask = Ask(
+        prompt=str(row["prompt"]),
+        system_prompt=params["system_prompt"],
+        sampling=params["sampling_params"],
+        max_tokens=params["max_output_tokens"],
+        stage2_prompt=params["stage2_prompt"],
+    )
+    request = first_request(task, ask, frames) if task.stage == 1 else second_requests(task, ask, frames)[0]
+    entry = choose_engine(str(row["engine"]))
+    identity = entry.identify(str(row["model_id"]), str(row["model_revision"]))
+    engine = entry.load(str(row["model_id"]), str(row["model_revision"]))
+    try:
+        completion = next(iter(engine.stream([request])))
+    finally:
+        engine.close()
+    matched = completion.text == row["text"]
+    run_id = f"reproduce-{uuid.uuid4()}"
+    made = {
+        "candidate_id": candidate_id,
+        "matched": matched,
+        "text": completion.text,
+        "run_id": run_id,
+        "created_at": datetime.now(UTC),
+    }
+    ledger.commit(run_id, str(row["batch"]), {"reproductions": [made]})
+    return {
+        "candidate": candidate_id,
+        "matched": matched,
+        "stored": row["text"],
+        "made now": completion.text,
+        "engine": f"{row['engine']} {row['engine_version']}, now {identity.engine} {identity.engine_version}",
+    }

@@ -1,0 +1,37 @@
+"""`caption-assets retain`: a policy over the candidates that are there, and the tables written again."""
+
+import uuid
+
+from caption_assets.export.table import FORMATS, caption_rows
+from caption_assets.ledger.database import Ledger
+from caption_assets.orchestration.deciding import decide_batch
+from caption_assets.orchestration.stage import recipe_rows
+from caption_assets.recipes import retention_recipe
+from caption_assets.root import RootFolder
+from caption_assets.settings import Settings
+
+
+def retain_batches(root: RootFolder, ledger: Ledger, settings: Settings, batch: str | None) -> list[dict[str, object]]:
+    """Decide again for one batch or all, under the policy of `settings`; return counts per batch."""
+    run_id = f"retain-{uuid.uuid4()}"
+    recipe = retention_recipe(settings)
+    current = ledger.query("SELECT kind, batch, recipe_id FROM current_recipes WHERE kind IN ('caption', 'retention')")
+    caption_recipes = {str(row["batch"]): str(row["recipe_id"]) for row in current if row["kind"] == "caption"}
+    policies = {str(row["batch"]): str(row["recipe_id"]) for row in current if row["kind"] == "retention"}
+    rows: list[dict[str, object]] = []
+    for each in sorted(caption_recipes):
+        if batch is not None and each != batch:
+            continue
+        if policies.get(each) != recipe.recipe_id:
+            ledger.commit(run_id, each, recipe_rows(recipe, each, "command:retain", run_id))
+        candidates = ledger.named("batch_candidates", batch=each, recipe=caption_recipes[each])
+        decided = decide_batch(ledger, each, candidates, settings, run_id)
+        table = caption_rows(ledger, each)
+        for name, write in FORMATS.values():
+            write(table, root.exports(each) / name)
+        windows = len({row["window_id"] for row in candidates})
+        rows.append(
+            {"batch": each, "policy": settings.keep_candidate_mode, "windows": windows, "decided": decided,
+             "captioned": sum(row["status"] == "captioned" for row in table)}
+        )  # fmt: skip
+    return rows

@@ -1,0 +1,48 @@
+"""`caption-assets why`: a window's candidates, the winner first, each with the reason of its verdict."""
+
+import json
+import textwrap
+from typing import Any
+
+import click
+
+from caption_assets.ledger.database import Ledger
+from caption_assets.retention import REASONS
+
+
+def explain(ledger: Ledger, window_id: str) -> dict[str, Any] | None:
+    """Return the window and its candidates with their verdicts, or None where there is no such window."""
+    windows = ledger.named("why_window", window=window_id)
+    if not windows:
+        return None
+    candidates = ledger.named("why_candidates", window=window_id)
+    for candidate in candidates:
+        candidate["reason"] = REASONS.get(str(candidate["reason_code"]))
+        candidate["evidence"] = json.loads(str(candidate["evidence"])) if candidate["evidence"] else None
+    return {"window": windows[0], "candidates": candidates}
+
+
+def print_explanation(explanation: dict[str, Any]) -> None:
+    """Print an explanation for a person."""
+    window = explanation["window"]
+    click.echo(f"{window['window_id']}  frames {window['start_frame']} to {window['end_frame']}, "
+               f"{window['start_s']:.2f} to {window['end_s']:.2f} s")  # fmt: skip
+    for file in window["files"] or ["(in no batch any more)"]:
+        click.echo(f"  in {file}")
+    if window["error"]:
+        click.echo(f"  {window['error']}")
+    if not explanation["candidates"]:
+        click.echo("no candidate has been made for it")
+    for candidate in explanation["candidates"]:
+        verdict = f"{candidate['action']}  {candidate['reason_code'] or ''}"
+        click.echo(f"\n{verdict}  {candidate['reason'] or ''}")
+        click.echo(textwrap.indent(textwrap.fill(candidate["text"] or candidate["error"] or "(empty)", 110), "  "))
+        click.echo(f"  {candidate['candidate_id']}  status {candidate['status']}, index {candidate['sample_index']}, "
+                   f"attempt {candidate['attempt']}, stage {candidate['stage']}, seed {candidate['seed']}")  # fmt: skip
+        click.echo(f"  model {candidate['model_id']} {candidate['model_revision']}, engine {candidate['engine']} "
+                   f"{candidate['engine_version']}, prompt {candidate['prompt_name']}")  # fmt: skip
+        click.echo(f"  decided by {candidate['decided_by']} {candidate['policy'] or ''}, score {candidate['score']}, "
+                   f"evidence {json.dumps(candidate['evidence'], ensure_ascii=False)}")  # fmt: skip
+    prompts = {c["prompt"] for c in explanation["candidates"] if c["prompt"]}
+    for prompt in sorted(prompts):
+        click.echo("\nprompt:\n" + textwrap.indent(textwrap.fill(prompt, 110), "  "))

@@ -1,0 +1,12 @@
+-- Everything it takes to make a candidate again.
+SELECT k.*, r.params, r.engine, r.engine_version, r.model_id, r.model_revision, p.text AS prompt,
+       w.clip_id, w.recipe_id AS window_recipe_id, wr.params AS window_params,
+       parent.text AS parent_text,
+       (SELECT arg_min(u.batch, u.batch) FROM live_uploads u WHERE u.clip_id = w.clip_id AND u.status = 'ok') AS batch
+FROM caption_candidates k
+JOIN recipes r ON r.recipe_id = k.recipe_id
+JOIN windows w ON w.window_id = k.window_id
+JOIN recipes wr ON wr.recipe_id = w.recipe_id
+LEFT JOIN prompts p ON p.prompt_sha256 = r.prompt_sha256
+LEFT JOIN caption_candidates parent ON parent.candidate_id = k.parent_candidate_id
+WHERE k.candidate_id = $candidate;

@@ -1,0 +1,23 @@
+-- Everything of a batch that failed, with its reason.
+SELECT 'file' AS what, path AS name, error FROM live_uploads WHERE batch = $batch AND status = 'quarantined'
+UNION ALL
+SELECT 'clip', b.path, s.error
+FROM missing_windows b
+JOIN window_sets s ON s.clip_id = b.clip_id AND s.recipe_id = b.recipe_id
+WHERE b.batch = $batch
+QUALIFY row_number() OVER (PARTITION BY b.path ORDER BY s.created_at DESC) = 1
+UNION ALL
+SELECT 'window', path || ' window ' || window_index, error FROM batch_windows WHERE batch = $batch AND status = 'error'
+UNION ALL
+SELECT 'caption', w.path || ' window ' || w.window_index, k.error
+FROM missing_captions m
+JOIN batch_windows w ON w.batch = m.batch AND w.window_id = m.window_id
+LEFT JOIN caption_candidates k ON k.window_id = m.window_id AND k.recipe_id = m.recipe_id AND k.status = 'error'
+WHERE m.batch = $batch
+QUALIFY row_number() OVER (PARTITION BY m.window_id ORDER BY k.attempt DESC, k.sample_index) = 1
+UNION ALL
+SELECT 'preview', w.path || ' window ' || w.window_index, p.error
+FROM batch_windows w JOIN previews p ON p.window_id = w.window_id
+WHERE w.batch = $batch
+QUALIFY row_number() OVER (PARTITION BY w.window_id ORDER BY p.created_at DESC) = 1 AND p.status = 'error'
+ORDER BY what, name;

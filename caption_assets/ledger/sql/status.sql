@@ -1,0 +1,45 @@
+-- Counts per batch and stage.
+WITH files AS (
+  SELECT batch, count(*) FILTER (WHERE status = 'ok') AS files_ok,
+         count(*) FILTER (WHERE status = 'quarantined') AS files_quarantined
+  FROM live_uploads GROUP BY batch
+),
+cut AS (
+  SELECT batch, count(*) FILTER (WHERE status = 'ok') AS windows_ok, count(*) FILTER (WHERE status = 'error') AS windows_error
+  FROM batch_windows GROUP BY batch
+),
+uncut AS (SELECT batch, count(*) AS clips_without_windows FROM missing_windows GROUP BY batch),
+uncaptioned AS (SELECT batch, count(*) AS captions_missing FROM missing_captions GROUP BY batch),
+served AS (
+  SELECT b.batch, count(DISTINCT b.window_id) AS captioned,
+         count(DISTINCT b.window_id) FILTER (WHERE NOT b.is_current) AS captions_not_current
+  FROM batch_decisions b
+  JOIN retention_decisions d ON d.decision_id = b.decision_id AND d.window_id = b.window_id AND d.action = 'keep'
+  GROUP BY b.batch
+),
+improved AS (
+  SELECT w.batch, count(DISTINCT w.window_id) AS enhanced
+  FROM batch_windows w
+  JOIN current_recipes r ON r.kind = 'enhance' AND r.batch = w.batch
+  JOIN enhanced_captions e ON e.window_id = w.window_id AND e.recipe_id = r.recipe_id AND e.status IN ('ok', 'truncated')
+  GROUP BY w.batch
+),
+shown AS (
+  SELECT w.batch, count(DISTINCT w.window_id) AS previews
+  FROM batch_windows w JOIN previews p ON p.window_id = w.window_id AND p.status = 'ok'
+  GROUP BY w.batch
+)
+SELECT f.batch, f.files_ok, f.files_quarantined, coalesce(windows_ok, 0) AS windows_ok,
+       coalesce(windows_error, 0) AS windows_error, coalesce(clips_without_windows, 0) AS clips_without_windows,
+       coalesce(captioned, 0) AS captioned, coalesce(captions_not_current, 0) AS captions_not_current,
+       coalesce(captions_missing, 0) AS captions_missing, coalesce(enhanced, 0) AS enhanced,
+       coalesce(previews, 0) AS previews
+FROM files f
+LEFT JOIN cut USING (batch)
+LEFT JOIN uncut USING (batch)
+LEFT JOIN uncaptioned USING (batch)
+LEFT JOIN served USING (batch)
+LEFT JOIN improved USING (batch)
+LEFT JOIN shown USING (batch)
+WHERE $batch IS NULL OR f.batch = $batch
+ORDER BY f.batch;
