@@ -64,7 +64,7 @@ def cut_clip(job: CutJob) -> Cut:
         return Cut(0, (), str(fault))
     planned = [(_identify(job, window), window) for window in plan_clip(facts, job.window_rule)]
     wanted = [(wid, window) for wid, window in planned if job.only is None or wid in job.only]
-    outcomes = pack_windows(job.location, facts, wanted, job.pack_rule, job.folder)
+    outcomes = pack_windows(job.location, facts, wanted, job.pack_rule, job.folder, job.limits)
     return Cut(facts.n_frames, _numbered(planned, wanted, outcomes))
 
 
