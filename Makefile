@@ -28,6 +28,7 @@ check: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy caption_assets
+	$(BIN)/python docs/make_reference.py --check
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
