@@ -6,6 +6,8 @@
     ledger/parts/<table>/<batch>/<run>.parquet       what happened, append-only
     ledger/ledger.duckdb                             the same rows, indexed
     exports/<batch>/...
+
+A frame's pack or a preview may be deleted; the parts of the ledger may not.
 """
 
 import os
@@ -31,12 +33,14 @@ class RootFolder:
         """Return the root at `location`, else at CAPTION_ASSETS_ROOT, else at ./data.
 
         Raises:
-            RootError: `location` is an object-store URL, or a file.
+            RootError: `location` is an object-store URL, a file, or a path with a question mark.
         """
         text = os.fspath(location or os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT)
         if "://" in text:
             raise RootError(f"{text}: the root must be a folder on a local or mounted file system")
         path = Path(text).expanduser().absolute()
+        if "?" in str(path):
+            raise RootError(f"{path}: the path of the root must not hold '?', which DuckDB takes for the end of a name")
         if path.exists() and not path.is_dir():
             raise RootError(f"{path} is a file; the root must be a folder")
         return cls(path)

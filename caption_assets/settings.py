@@ -31,11 +31,19 @@ MODEL_ALIASES = {
 QWEN3_FACTOR = 32
 QWEN2_FACTOR = 28
 
-SAMPLING_FIELDS = (
-    "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "seed",
-    "stop", "min_tokens", "ignore_eos", "repetition_detection",
-)  # fmt: skip
-"""Sampling fields that every engine accepts; the engine without a model ignores all but the seed."""
+
+RANGE_FAULTS = ("greater_than_equal", "greater_than", "less_than_equal", "less_than", "string_too_short")
+
+KINDS: Mapping[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    str | None: "a text or null",
+    str | list[str]: "a text or a list of texts",
+    dict[str, Any]: "a table of names and values",
+}
+"""How messages call the types of settings."""
 
 
 class SettingsError(ValueError):
@@ -45,7 +53,29 @@ class SettingsError(ValueError):
 class SettingsModel(BaseModel):
     """A group of settings: unknown names are refused and values never change after creation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class SamplingFields(SettingsModel):
+    """Sampling fields that every engine accepts; the engine without a model ignores all but the seed.
+
+    A field that is not set is left to the engine; the defaults here say what engines then do.
+    """
+
+    model_config = ConfigDict(strict=True)
+
+    temperature: float = Field(1.0, ge=0, le=2)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=-1)
+    min_p: float = Field(0.0, ge=0, le=1)
+    repetition_penalty: float = Field(1.0, gt=0, le=10)
+    presence_penalty: float = Field(0.0, ge=-2, le=2)
+    frequency_penalty: float = Field(0.0, ge=-2, le=2)
+    seed: int = Field(0, ge=0, le=2**32 - 1)
+    stop: str | list[str] = ""
+    min_tokens: int = Field(0, ge=0)
+    ignore_eos: bool = False
+    repetition_detection: dict[str, Any] = Field(default_factory=dict)
 
 
 class EnhanceSettings(SettingsModel):
@@ -90,7 +120,7 @@ class Settings(SettingsModel):
     caption_num: int = Field(1, ge=1, le=64, description="Candidates per window; above 1 needs temperature above 0.")
     sampling_params: dict[str, Any] = Field(
         default_factory=lambda: {"temperature": 0.1, "top_p": 0.001, "repetition_penalty": 1.05},
-        description=f"Sampling fields of the engine: {', '.join(SAMPLING_FIELDS)}.",
+        description=f"Sampling fields of the engine: {', '.join(SamplingFields.model_fields)}.",
     )
     max_output_tokens: int = Field(512, ge=1, le=32_768, description="Longest caption, in tokens.")
     generate_stage2_caption: bool = Field(False, description="Let the model see its first caption and refine it.")
@@ -102,7 +132,7 @@ class Settings(SettingsModel):
         description="Which candidates are kept: random_any, similar_one_simhash, all, first, longest, consensus; "
         "`a > b` lets b break the ties of a.",
     )
-    retention_seed: int = Field(0, ge=0, lt=2**32, description="Seed of the random policy.")
+    retention_seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of the random policy.")
     keep_original_sample: bool = Field(
         True, description="Keep the caption of a sidecar (.txt, .json) as one more candidate."
     )
@@ -115,10 +145,11 @@ class Settings(SettingsModel):
     quality: int = Field(50, ge=0, le=100, description="WebP quality; 100 is the best.")
     compression_level: int = Field(4, ge=0, le=6, description="WebP effort: higher takes longer, for smaller files.")
 
-    # limits and tuning: they may not change a result, so no recipe holds them
+    # limits: a clip beyond them is quarantined, so the clip recipe holds the first two
     max_pixels: int = Field(8192 * 8192, ge=4096, description="Largest picture that is decoded, in pixels.")
     max_duration_s: float = Field(86_400.0, gt=0, description="Longest clip, in seconds.")
     clip_timeout_s: float = Field(600.0, gt=0, description="Longest time one clip may take to decode, in seconds.")
+    # tuning: may not change a result, so no recipe holds it
     workers: int = Field(0, ge=0, le=1024, description="Clips decoded at once; 0 is one for each core.")
 
     @field_validator("model")
@@ -140,14 +171,11 @@ class Settings(SettingsModel):
     @field_validator("sampling_params")
     @classmethod
     def _known_sampling_fields(cls, value: dict[str, Any]) -> dict[str, Any]:
-        for name in value:
-            _one_of(name, SAMPLING_FIELDS)
-        temperature, top_p = value.get("temperature", 1.0), value.get("top_p", 1.0)
-        if not isinstance(temperature, int | float) or not 0 <= temperature <= 2:
-            raise ValueError(f"temperature is {temperature!r}; allowed: 0 to 2")
-        if not isinstance(top_p, int | float) or not 0 < top_p <= 1:
-            raise ValueError(f"top_p is {top_p!r}; allowed: above 0, up to 1")
-        return value
+        try:
+            return SamplingFields.model_validate(value).model_dump(exclude_unset=True)
+        except ValidationError as error:
+            faults = (_explain(fault, SamplingFields.model_fields) for fault in error.errors())
+            raise ValueError("; ".join(dict.fromkeys(faults))) from None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -182,7 +210,7 @@ class Settings(SettingsModel):
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
-            lines = [f"{origin}: {_explain(fault)}" for fault in error.errors()]
+            lines = [f"{origin}: {_explain(fault, dict(setting_names()))}" for fault in error.errors()]
             raise SettingsError("\n".join(lines)) from None
 
     def with_overrides(self, assignments: Sequence[str]) -> Self:
@@ -245,9 +273,28 @@ def _suggestion(value: str, known: Sequence[str]) -> str:
     return f" Did you mean {close[0]}?" if close else f" Known: {', '.join(known)}"
 
 
-def _explain(fault: Any) -> str:
-    name = ".".join(str(part) for part in fault["loc"])
+def _explain(fault: Any, fields: Mapping[str, FieldInfo]) -> str:
+    """Return a fault as a sentence: the name, what is wrong, what is allowed, what it is."""
+    name = ".".join(str(part) for part in fault["loc"] if part not in ("str", "list[str]"))
     if fault["type"] == "extra_forbidden":
-        return f"{name}: no such setting.{_suggestion(name, [known for known, _ in setting_names()])}"
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    return f"{name + ': ' if name else ''}{message} (it is {fault['input']!r})" if name else message
+        return f"{name}: no such setting.{_suggestion(name, list(fields))}"
+    if fault["type"] == "value_error":
+        message = str(fault["msg"]).removeprefix("Value error, ")
+        return f"{name}: {message}" if name else message
+    if name not in fields:
+        return f"{name}: {fault['msg']} (it is {fault['input']!r})"
+    kind, limits = KINDS.get(fields[name].annotation, "of the right kind"), _limits(fields[name])
+    problem = "out of range" if fault["type"] in RANGE_FAULTS else f"must be {kind}"
+    return f"{name}: {problem}{f'; allowed: {limits}' if limits else ''} (it is {fault['input']!r})"
+
+
+def _limits(field: FieldInfo) -> str:
+    """Return the allowed range of a field in words, or "" where it has none."""
+    names = ("ge", "gt", "le", "min_length")
+    limit = {name: getattr(rule, name) for rule in field.metadata for name in names if hasattr(rule, name)}
+    if "min_length" in limit:
+        return "any text but an empty one"
+    low = f"above {limit['gt']}" if "gt" in limit else str(limit["ge"]) if "ge" in limit else ""
+    if "le" in limit:
+        return f"{low}, up to {limit['le']}" if "gt" in limit else f"{low} to {limit['le']}"
+    return f"{low} or more" if "ge" in limit else low

@@ -24,7 +24,7 @@ from caption_assets.orchestration.stage import stage
 def caption_table(context: dg.AssetExecutionContext, root: RootResource) -> None:
     """One row per window with its caption, its enhanced caption, its preview and everything that made them.
 
-    Written to `exports/<batch>/` as Parquet and as JSON lines. A query over the ledger: nothing is computed here.
+    Written to the folder of the batch in `exports/` as Parquet and as JSON lines. A query over the ledger: nothing is computed here.
     """
     for batch in context.partition_keys:
         with stage(context, root, "caption_table", batch, "row") as run:
@@ -39,10 +39,7 @@ def caption_table(context: dg.AssetExecutionContext, root: RootResource) -> None
             run.new = run.expected - run.failed - run.reused
             shown = ("clip_path", "window_index", "start_s", "end_s", "caption", "enhanced_caption", "status", "error")
             files = ", ".join(run.root.relative(folder / name) for name, _ in FORMATS.values())
-            context.add_asset_metadata(
-                {"rows": sample_table(rows, shown), "files": files, "folder": dg.MetadataValue.path(folder)},
-                partition_key=batch,
-            )
+            run.metadata |= {"rows": sample_table(rows, shown), "files": files, "folder": dg.MetadataValue.path(folder)}
 
 
 def _lines(path: Path) -> set[str]:

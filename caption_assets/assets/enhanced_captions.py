@@ -19,6 +19,9 @@ from caption_assets.settings import Settings
 
 Row = Mapping[str, object]
 
+NO_ENHANCEMENT = Recipe("enhance", "off", {"enabled": False})
+"""Current for a batch while enhancement is off: nothing is made under it, so the table shows no enhanced caption."""
+
 
 @video_batch_asset(kinds={"duckdb"}, table="enhanced_captions", code_kind="enhance", deps=[vl_captions])
 def enhanced_captions(
@@ -32,6 +35,7 @@ def enhanced_captions(
     for batch in context.partition_keys:
         with stage(context, root, "enhanced_captions", batch, "caption") as run:
             if not values.enhance.enabled:
+                run.activate(NO_ENHANCEMENT)
                 context.log.info(f"{batch}: enhancement is off")
                 continue
             recipe = enhance_recipe(values, engine.entry.identify(values.enhance.model, values.enhance.revision))
@@ -44,7 +48,7 @@ def enhanced_captions(
             run.expected, run.failed = len(kept), len(failed)
             run.new = sum(task.candidate_id not in failed for task in tasks)
             run.reused = run.expected - run.new - run.failed
-            context.add_asset_metadata(_pictures(run, recipe, kept), partition_key=batch)
+            run.metadata |= _pictures(run, recipe, kept)
 
 
 def _missing(run: StageRun, recipe: Recipe, kept: Sequence[Row]) -> list[EnhanceTask]:
@@ -76,7 +80,11 @@ def _enhance(
     frames_of = None
     if engine.entry.text_from_frames:
         wanted = {task.window_id for task in tasks}
-        frames_of = frames_reader(*ensure_frames(run.root, run.ledger, run.batch, [row for row in kept if row["window_id"] in wanted], settings))
+        frames_of = frames_reader(
+            *ensure_frames(
+                run.root, run.ledger, run.batch, [row for row in kept if row["window_id"] in wanted], settings
+            )
+        )
     rows = enhance_stream(
         engine.load(settings.enhance.model, settings.enhance.revision),
         tasks,
@@ -92,8 +100,7 @@ def _enhance(
 
 def _pictures(run: StageRun, recipe: Recipe, kept: Sequence[Row]) -> dict[str, dg.MetadataValue | str]:
     texts = {
-        row["candidate_id"]: row
-        for row in run.ledger.named("batch_enhanced", batch=run.batch, recipe=recipe.recipe_id)
+        row["candidate_id"]: row for row in run.ledger.named("batch_enhanced", batch=run.batch, recipe=recipe.recipe_id)
     }
     shown = [
         {**row, "caption": row["text"], "enhanced": made["text"], "status": made["status"], "error": made["error"]}

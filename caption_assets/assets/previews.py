@@ -41,7 +41,7 @@ def previews(context: dg.AssetExecutionContext, root: RootResource, settings: Se
             run.failed = sum(row["status"] != "ok" for row in rows)
             run.new = sum(row["window_id"] in wanted and row["status"] == "ok" for row in rows)
             run.reused = run.expected - run.new - run.failed
-            context.add_asset_metadata(_pictures(run, rows), partition_key=batch)
+            run.metadata |= _pictures(run, rows)
 
 
 def _is_there(run: StageRun, row: Row, recipe: RecipeId) -> bool:

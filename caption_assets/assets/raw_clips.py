@@ -43,7 +43,7 @@ def raw_clips(context: dg.AssetExecutionContext, root: RootResource, settings: S
             for row in bad:
                 context.log.warning(f"{batch}/{row['path']}: quarantined: {row['error']}")
             shown = ("path", "status", "error", "n_frames", "duration_s", "fps", "codec", "flags")
-            context.add_asset_metadata({"files": sample_table(bad + rows, shown)}, partition_key=batch)
+            run.metadata["files"] = sample_table(bad + rows, shown)
 
 
 def _changed(run: StageRun, files: list[FoundFile], recipe: Recipe) -> list[FoundFile]:

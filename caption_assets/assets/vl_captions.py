@@ -45,7 +45,7 @@ def vl_captions(
             decide_batch(run.ledger, batch, made, values, run.run_id)
             _count(run, missing_before)
             context.log.info(f"{batch}: captions by {recipe.name}, engine {engine.entry.name}")
-            context.add_asset_metadata(_pictures(run, recipe, made), partition_key=batch)
+            run.metadata |= _pictures(run, recipe, made)
 
 
 def _caption(run: StageRun, engine: EngineResource, settings: Settings, recipe: Recipe, stage_number: int) -> None:
@@ -118,7 +118,7 @@ def _pictures(
     kept = run.ledger.named("batch_kept", batch=run.batch)
     lengths = [float(len(str(row["text"]).split())) for row in made if row["text"]]
     metadata: dict[str, dg.MetadataValue | str] = {
-        "captions": sample_table(kept, ("path", "window_index", "text", "reason_code", "status")),
+        "captions": sample_table(kept, ("path", "text", "reason_code")),
         "words per candidate": histogram(lengths, "words"),
         "recipe": recipe.recipe_id,
         "model": recipe.name,

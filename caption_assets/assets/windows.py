@@ -43,7 +43,7 @@ def windows(context: dg.AssetExecutionContext, root: RootResource, settings: Set
             run.expected = run.new + run.reused + run.failed
             for row in [*lost, *(row for row in rows if row["status"] == "error")]:
                 context.log.warning(f"{batch}/{row['path']}: {row['error']}")
-            context.add_asset_metadata(_pictures(run, rows, lost, values), partition_key=batch)
+            run.metadata |= _pictures(run, rows, lost, values)
 
 
 def _jobs(run: StageRun, settings: Settings) -> list[CutJob]:
@@ -87,13 +87,20 @@ def _pictures(
         metadata["clips without windows"] = sample_table(lost, ("path", "status", "error"))
     path = _first_pack(run, rows, settings)
     if path is not None:
-        strip = frame_strip(read_pack(path))
-        metadata["frames"] = picture(strip, "image/jpeg", f"{rows[0]['path']}, its first window")
+        try:
+            metadata["frames"] = picture(frame_strip(read_pack(path)), "image/jpeg", f"{rows[0]['path']}, its first window")
+        except (OSError, ValueError) as fault:  # a damaged pack is made again by whoever needs it, a picture does not
+            run.log.warning(f"{path.name}: no picture of its frames: {fault}")
     return metadata
 
 
 def _first_pack(run: StageRun, rows: Sequence[Mapping[str, object]], settings: Settings) -> Path | None:
-    paths = (
-        pack_path(run.root.frames(run.batch), str(row["window_id"]), pack_rule(settings).pack_id) for row in rows[:1]
-    )
+    """Return the packed frames of the first window, in whatever batch a run left them."""
+    if not rows:
+        return None
+    window, clip = str(rows[0]["window_id"]), rows[0]["clip_id"]
+    files = run.ledger.named("batch_clip_files", batch=run.batch)
+    batches = [run.batch, *(str(file["batch"]) for file in files if file["clip_id"] == clip)]
+    pack = pack_rule(settings).pack_id
+    paths = (pack_path(run.root.frames(batch), window, pack) for batch in batches)
     return next((path for path in paths if path.is_file()), None)

@@ -45,7 +45,7 @@ def decision_rows(
     decision = decide(judged, rule.policy, window_id=window, seed=rule.seed, reference=reference)
     set_hash = candidate_set_hash(candidates)
     shared = {
-        "decision_id": decision_id(window, rule.recipe_id, set_hash),
+        "decision_id": decision_id(window, rule.recipe_id, set_hash, reference),
         "window_id": window,
         "recipe_id": candidates[0]["recipe_id"],
         "policy_recipe_id": rule.recipe_id,
@@ -74,9 +74,9 @@ def candidate_set_hash(candidates: Sequence[Row]) -> str:
     return ids.digest(*sorted(str(c["candidate_id"]) for c in candidates))
 
 
-def decision_id(window: WindowId, policy_recipe: RecipeId, set_hash: str) -> str:
+def decision_id(window: WindowId, policy_recipe: RecipeId, set_hash: str, reference: str | None) -> str:
     """Identify a policy's decision: deciding the same again gives the same id, and no new row."""
-    return "d" + ids.digest(window, policy_recipe, set_hash)
+    return "d" + ids.digest(window, policy_recipe, set_hash, *(() if reference is None else (reference,)))
 
 
 def _as_candidate(row: Row, *, superseded: bool) -> Candidate:

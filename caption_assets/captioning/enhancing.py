@@ -31,10 +31,10 @@ class EnhanceTask:
         """The identity of the row that this attempt makes."""
         return "e" + ids.digest(self.task_id, self.attempt)
 
-    @property
-    def seed(self) -> int:
-        """The sampling seed, drawn from the identity."""
-        return ids.derived_seed(self.task_id, 0, self.attempt)
+    def seed(self, sampling: Mapping[str, object]) -> int:
+        """The sampling seed: the one of `sampling` where it has one, else drawn from the identity."""
+        base = sampling.get("seed")
+        return base if isinstance(base, int) else ids.derived_seed(self.task_id, 0, self.attempt)
 
 
 def enhance_stream(
@@ -65,9 +65,11 @@ def enhance_stream(
             yield enhance_request(task, prompt, sampling, max_tokens, frames)
 
     for completion in engine.stream(requests()):
-        yield enhanced_row(waiting.pop(completion.request_id), completion, run_id, clock())
+        task = waiting.pop(completion.request_id)
+        yield enhanced_row(task, completion, task.seed(sampling), run_id, clock())
     for task, reason in [*failed, *((task, NO_ANSWER) for task in waiting.values())]:
-        yield enhanced_row(task, Completion(task.task_id, 0, "", "error", error=reason), run_id, clock())
+        nothing = Completion(task.task_id, 0, "", "error", error=reason)
+        yield enhanced_row(task, nothing, task.seed(sampling), run_id, clock())
 
 
 def enhance_request(
@@ -78,14 +80,14 @@ def enhance_request(
         request_id=task.task_id,
         purpose="enhance",
         messages=(Message("system", prompt), Message("user", task.caption)),
-        seeds=[task.seed],
+        seeds=[task.seed(sampling)],
         max_tokens=max_tokens,
         sampling={name: value for name, value in sampling.items() if name != "seed"},
         frames=frames,
     )
 
 
-def enhanced_row(task: EnhanceTask, completion: Completion, run_id: str, now: datetime) -> dict[str, object]:
+def enhanced_row(task: EnhanceTask, completion: Completion, seed: int, run_id: str, now: datetime) -> dict[str, object]:
     """Return the ledger row of a completion, with the caption it was made from."""
     return {
         "enhanced_id": task.enhanced_id,
@@ -94,7 +96,7 @@ def enhanced_row(task: EnhanceTask, completion: Completion, run_id: str, now: da
         "window_id": task.window_id,
         "recipe_id": task.recipe_id,
         "attempt": task.attempt,
-        **generation_columns(completion, task.seed),
+        **generation_columns(completion, seed),
         "run_id": run_id,
         "created_at": now,
     }

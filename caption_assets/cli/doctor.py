@@ -45,7 +45,9 @@ def _codecs() -> dict[str, Any]:
     missing = [name for name in DECODERS if name not in av.codecs_available]
     webp = WEBP_ENCODER in av.codecs_available
     detail = f"FFmpeg {av.ffmpeg_version_info}" + (f"; no decoder for {', '.join(missing)}" if missing else "")
-    return _finding("video", webp and not missing, detail if webp else f"{detail}; no {WEBP_ENCODER} encoder for previews")
+    return _finding(
+        "video", webp and not missing, detail if webp else f"{detail}; no {WEBP_ENCODER} encoder for previews"
+    )
 
 
 def _root(root: RootFolder) -> dict[str, Any]:

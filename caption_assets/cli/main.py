@@ -44,7 +44,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; faults of the user are one line on standard error."""
     try:
-        cli.main(standalone_mode=False)
+        cli.main(prog_name="caption-assets", standalone_mode=False)
     except click.ClickException as fault:
         fault.show()
         sys.exit(fault.exit_code)
@@ -94,7 +94,11 @@ def echo_table(rows: Sequence[Mapping[str, object]]) -> None:
 def _cell(value: object) -> str:
     if value is None:
         return "-"
-    text = f"{value:.3f}" if isinstance(value, float) else str(value)
+    return in_one_line(f"{value:.3f}" if isinstance(value, float) else str(value))
+
+
+def in_one_line(text: str) -> str:
+    """Return `text` with its line breaks escaped: a file's name may hold them."""
     return text.replace("\n", "\\n").replace("\r", "\\r")
 
 
@@ -106,7 +110,12 @@ def _cell(value: object) -> str:
 @set_option
 @json_option
 def run(
-    paths: tuple[Path, ...], batch: str | None, engine: str, root: str | None, assignments: tuple[str, ...], as_json: bool
+    paths: tuple[Path, ...],
+    batch: str | None,
+    engine: str,
+    root: str | None,
+    assignments: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Bring files or folders into a batch and caption it."""
     from caption_assets.cli.run import run_batch
@@ -169,7 +178,9 @@ def reproduce(candidate_id: str, root: str | None, as_json: bool) -> None:
 
 
 @cli.command()
-@click.option("--policy", required=True, help="random_any, similar_one_simhash, all, first, longest, consensus, or a > b.")
+@click.option(
+    "--policy", required=True, help="random_any, similar_one_simhash, all, first, longest, consensus, or a > b."
+)
 @batch_option
 @root_option
 @json_option
@@ -198,6 +209,8 @@ def plan(batch: str | None, engine: str, root: str | None, assignments: tuple[st
 
     _, ledger = open_ledger(root)
     rows = plan_batches(ledger, settings_with(assignments), engine, batch)
+    if batch is not None and not rows:
+        raise Refusal(f"{batch}: no such batch in the ledger")
     echo_json(rows) if as_json else echo_table(rows)
 
 

@@ -6,7 +6,14 @@ from caption_assets import ids
 from caption_assets.engines.registry import choose_engine
 from caption_assets.ids import ClipId, WindowId
 from caption_assets.ledger.database import Ledger
-from caption_assets.recipes import Recipe, caption_recipe, enhance_recipe, preview_recipe, retention_recipe, window_recipe
+from caption_assets.recipes import (
+    Recipe,
+    caption_recipe,
+    enhance_recipe,
+    preview_recipe,
+    retention_recipe,
+    window_recipe,
+)
 from caption_assets.settings import Settings
 from caption_assets.video.windowing import plan_windows
 
@@ -15,7 +22,7 @@ def plan_batches(ledger: Ledger, settings: Settings, engine: str, batch: str | N
     """Return, per batch, how many clips would be cut and how many captions, enhancements and previews made.
 
     Windows are planned from the recorded frame counts, so that nothing is decoded to know. Enhancements are counted as
-    an upper bound where captions would be made first: which of them are kept is not known yet.
+    an upper bound where captions would be made or decided on first: which of them are kept is not known yet.
     """
     entry = choose_engine(engine)
     windows = window_recipe(settings)
@@ -23,32 +30,40 @@ def plan_batches(ledger: Ledger, settings: Settings, engine: str, batch: str | N
     enhancement = enhance_recipe(settings, entry.identify(settings.enhance.model, settings.enhance.revision))
     clips = ledger.named("plan_clips", batch=batch, window=windows.recipe_id)
     good = _counts(ledger, captions)
-    enhanced = _windows_of(ledger, "enhanced_captions", enhancement)
-    shown = _windows_of(ledger, "previews", preview_recipe(settings))
+    shown = {row["window_id"] for row in ledger.named("shown_previews", recipe=preview_recipe(settings).recipe_id)}
     decided = {
-        row["window_id"]
-        for row in ledger.query(
-            "SELECT DISTINCT window_id FROM retention_decisions WHERE policy_recipe_id = $p AND recipe_id = $c",
-            p=retention_recipe(settings).recipe_id,
-            c=captions.recipe_id,
+        row["window_id"]: int(str(row["n_not_enhanced"]))
+        for row in ledger.named(
+            "plan_enhancements",
+            policy=retention_recipe(settings).recipe_id,
+            caption=captions.recipe_id,
+            enhance=enhancement.recipe_id,
         )
     }
+    most_kept = settings.caption_num if settings.keep_candidate_mode == "all" else 1
     by_batch: dict[str, list[Mapping[str, object]]] = {}
     for clip in clips:
         by_batch.setdefault(str(clip["batch"]), []).append(clip)
-    return [
-        {
-            "batch": name,
-            "clips": len(members),
-            "clips_to_cut": sum(not clip["is_cut"] for clip in members),
-            "windows": len(there := _windows(members, settings, windows)),
-            "captions": sum(settings.caption_num - min(good.get(w, 0), settings.caption_num) for w in there),
-            "decisions": sum(w not in decided for w in there),
-            "enhancements": sum(w not in enhanced for w in there) if settings.enhance.enabled else 0,
-            "previews": sum(w not in shown for w in there),
-        }
-        for name, members in sorted(by_batch.items())
-    ]
+    rows: list[dict[str, object]] = []
+    for name, members in sorted(by_batch.items()):
+        there = _windows(members, settings, windows)
+        missing = {w: settings.caption_num - min(good.get(w, 0), settings.caption_num) for w in there}
+        to_decide = {w for w in there if missing[w] or w not in decided}
+        rows.append(
+            {
+                "batch": name,
+                "clips": len(members),
+                "clips_to_cut": sum(not clip["is_cut"] for clip in members),
+                "windows": len(there),
+                "captions": sum(missing.values()),
+                "decisions": len(to_decide),
+                "enhancements": sum(most_kept if w in to_decide else decided[w] for w in there)
+                if settings.enhance.enabled
+                else 0,
+                "previews": sum(w not in shown for w in there),
+            }
+        )
+    return rows
 
 
 def _windows(clips: Sequence[Mapping[str, object]], settings: Settings, recipe: Recipe) -> list[WindowId]:
@@ -72,11 +87,3 @@ def _counts(ledger: Ledger, recipe: Recipe) -> dict[str, int]:
         stage=stage,
     )
     return {str(row["window_id"]): int(str(row["n"])) for row in rows}
-
-
-def _windows_of(ledger: Ledger, table: str, recipe: Recipe) -> set[object]:
-    rows = ledger.query(
-        f"SELECT DISTINCT window_id FROM {table} WHERE recipe_id = $recipe AND status <> 'error'",
-        recipe=recipe.recipe_id,
-    )
-    return {row["window_id"] for row in rows}

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import click
 
 from caption_assets.captioning.tasks import Ask, Slot, Task, first_request, second_requests
+from caption_assets.cli.main import Refusal
 from caption_assets.engines.registry import choose_engine
 from caption_assets.ids import CandidateId, RecipeId, WindowId
 from caption_assets.ledger.database import Ledger
@@ -29,7 +30,7 @@ def reproduce_candidate(root: RootFolder, ledger: Ledger, candidate_id: str) -> 
         return None
     row = found[0]
     if row["origin"] != "model":
-        raise click.ClickException(f"{candidate_id} came with the video; there is nothing to make again")
+        raise Refusal(f"{candidate_id} came with the video; there is nothing to make again")
     params = json.loads(str(row["params"]))
     window = WindowId(str(row["window_id"]))
     if row["batch"] is None:

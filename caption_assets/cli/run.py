@@ -9,6 +9,7 @@ from typing import Any
 import click
 import dagster as dg
 from dagster._core.instance import InstanceRef
+from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
@@ -23,6 +24,13 @@ from caption_assets.uploads.batches import find_files
 from caption_assets.uploads.link import UploadError, bring_in, plan_upload
 
 DAGSTER_YAML = "telemetry:\n  enabled: false\n"
+
+NO_CAPTURE = {
+    "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+}
+"""Output of a command belongs to its terminal. Dagster's capture of it starts processes that outlive a Ctrl-C."""
+
+INTERRUPTED = "DagsterExecutionInterruptedError"
 
 
 class PlainProgress:
@@ -69,10 +77,14 @@ def run_batch(
     if not as_json:
         click.echo(f"batch {name}: {new_files} new files in {root.uploads / name}, engine {chosen.name}", err=True)
     result = _execute(name, engine, root, settings, quiet=as_json)
+    if any(fault.endswith(INTERRUPTED) for fault in _faults(result)):
+        raise KeyboardInterrupt
     return _report(Ledger(root), root, name, result, as_json=as_json)
 
 
-def _execute(batch: str, engine: str, root: RootFolder, settings: Settings, *, quiet: bool) -> dg.ExecuteInProcessResult:
+def _execute(
+    batch: str, engine: str, root: RootFolder, settings: Settings, *, quiet: bool
+) -> dg.ExecuteInProcessResult:
     from caption_assets.definitions import defs  # reads caption_assets.toml, so only when a run starts
 
     config = {
@@ -84,9 +96,7 @@ def _execute(batch: str, engine: str, root: RootFolder, settings: Settings, *, q
         },
     }
     job = defs.resolve_job_def("caption_batch")
-    with dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(dagster_home(root)))) as instance:
-        if batch not in instance.get_dynamic_partitions(str(video_batches.name)):
-            instance.add_dynamic_partitions(str(video_batches.name), [batch])
+    with _instance_with(batch, dagster_home(root)) as instance:
         console = Console(stderr=True)
         columns = (TextColumn("{task.description:18}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
@@ -101,6 +111,18 @@ def _execute(batch: str, engine: str, root: RootFolder, settings: Settings, *, q
             finally:
                 if listener:
                     stage.listeners.remove(listener)
+
+
+def _instance_with(batch: str, home: Path) -> dg.DagsterInstance:
+    """Return the Dagster instance of `home`, with `batch` as a partition.
+
+    Dagster makes its databases when they are first used, and two processes that do so at once break each other.
+    """
+    with FileLock(home / "storage" / "caption_assets.lock"):
+        instance = dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=NO_CAPTURE))
+        if batch not in instance.get_dynamic_partitions(str(video_batches.name)):
+            instance.add_dynamic_partitions(str(video_batches.name), [batch])
+    return instance
 
 
 def dagster_home(root: RootFolder) -> Path:
@@ -177,4 +199,3 @@ def _faults(result: dg.ExecuteInProcessResult) -> list[str]:
             error = error.cause
         lines.append(f"{event.step_key or 'run'}: {error.message.strip()}")
     return lines
-

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from caption_assets.cli.main import in_one_line
 from caption_assets.ledger.database import Ledger
 from caption_assets.retention import REASONS
 
@@ -28,7 +29,7 @@ def print_explanation(explanation: dict[str, Any]) -> None:
     click.echo(f"{window['window_id']}  frames {window['start_frame']} to {window['end_frame']}, "
                f"{window['start_s']:.2f} to {window['end_s']:.2f} s")  # fmt: skip
     for file in window["files"] or ["(in no batch any more)"]:
-        click.echo(f"  in {file}")
+        click.echo(f"  in {in_one_line(file)}")
     if window["error"]:
         click.echo(f"  {window['error']}")
     if not explanation["candidates"]:

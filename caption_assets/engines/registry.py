@@ -36,8 +36,8 @@ ENGINES: Mapping[str, EngineEntry] = {
     "signal": EngineEntry(
         name="signal",
         description="embedded; says what it measures in the pixels; no model, no GPU, no download",
-        identify=lambda model, revision: SignalEngine.identity(),
-        load=lambda model, revision: SignalEngine(),
+        identify=lambda _model, _revision: SignalEngine.identity(),
+        load=lambda _model, _revision: SignalEngine(),
         text_from_frames=True,
     ),
 }

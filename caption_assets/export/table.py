@@ -15,7 +15,7 @@ from caption_assets.ledger.schema import POLARS_TYPES, Column
 
 COLUMNS: tuple[Column, ...] = (
     Column("batch", "VARCHAR", "batch (partition)"),
-    Column("clip_path", "VARCHAR", "path below uploads/<batch>/"),
+    Column("clip_path", "VARCHAR", "path below the folder of the batch in uploads/"),
     Column("clip_id", "VARCHAR", "identity of the clip's content"),
     Column("clip_sha256", "VARCHAR", "SHA-256 of the clip's bytes"),
     Column("window_id", "VARCHAR", "identity of the window"),
@@ -51,7 +51,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("decision_id", "VARCHAR", "the decision that kept it", nullable=True),
     Column("reason_code", "VARCHAR", "why it was kept", nullable=True),
     Column("policy", "VARCHAR", "the policy that decided", nullable=True),
-    Column("decided_by", "VARCHAR", "policy, or user:<name>", nullable=True),
+    Column("decided_by", "VARCHAR", "policy, or user:NAME", nullable=True),
     Column("window_recipe_id", "VARCHAR", "recipe of the window"),
     Column("caption_recipe_id", "VARCHAR", "recipe of the caption", nullable=True),
     Column("enhance_recipe_id", "VARCHAR", "recipe of the enhanced caption", nullable=True),

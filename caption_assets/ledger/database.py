@@ -18,15 +18,19 @@ from importlib.resources import files
 from pathlib import Path
 
 import duckdb
+import polars as pl
 from filelock import FileLock, Timeout
 
 from caption_assets.ledger import parts
 from caption_assets.ledger.parts import Row
-from caption_assets.ledger.schema import SCHEMA_VERSION, TABLES, Table
+from caption_assets.ledger.schema import SCHEMA_VERSION, TABLES, Column, Table
 from caption_assets.root import RootFolder
 
 LOCK_TIMEOUT_S = 600.0
 """A transaction takes milliseconds, a rebuild of millions of rows a minute: who waits longer waits for a dead lock."""
+
+READING = ([duckdb.StatementType.SELECT], [duckdb.StatementType.EXPLAIN])
+"""What `query` runs. Alone, since a COMMIT in front of a second statement would end the read-only transaction."""
 
 LOCK_POLL_S = 0.005
 MEMORY_LIMIT = "1500MB"
@@ -62,10 +66,12 @@ class Ledger:
         """Run one reading statement and return its rows as dictionaries.
 
         Raises:
-            LedgerError: the statement is wrong, or wants to write.
+            LedgerError: the statement is wrong, wants to write, or is more than one.
         """
         with self._locked() as connection:
             try:
+                if [statement.type for statement in connection.extract_statements(sql)] not in READING:
+                    raise LedgerError("one reading statement is allowed, such as SELECT; the ledger changes by commits")
                 connection.execute("BEGIN TRANSACTION READ ONLY")
                 cursor = connection.execute(sql, parameters or None)
                 if cursor.description is None:
@@ -83,26 +89,59 @@ class Ledger:
         """Append `rows`, given per table, and return how many rows of each table were new.
 
         On return they are on disk and in the database. Rows whose key is there already are left out, so a commit may
-        be repeated. Tables without rows make no part.
+        be repeated. Tables without new rows make no part.
+
+        Raises:
+            ValueError: a row does not fit its table. Nothing was written.
+            LedgerError: the ledger cannot be used. Rows may be there or not; the same commit again completes it.
         """
-        filled = {name: table_rows for name, table_rows in rows.items() if table_rows}
-        if not filled:
+        filled = [name for name in parts.in_commit_order(rows) if rows[name]]
+        frames = {name: parts.as_frame(TABLES[name], rows[name]) for name in filled}
+        if not frames:
             return {}
-        written = []
-        for name in parts.in_commit_order(filled):
-            folder = parts.part_folder(self._parts, name, batch)
-            temporary = parts.write_temporary_part(folder, TABLES[name], filled[name], run_id)
-            written.append((name, folder, temporary))
-        with self._locked() as connection:
-            named = []
-            for name, folder, temporary in written:
-                named.append((name, temporary, parts.free_part_path(folder, run_id)))
+        written: dict[str, Path] = {}
+        try:
+            for name, frame in frames.items():
+                written[name] = parts.write_temporary_part(parts.part_folder(self._parts, name, batch), frame)
+            with self._locked() as connection:
+                return self._append(connection, run_id, frames, written)
+        except duckdb.Error as error:
+            raise LedgerError(f"rows of run {run_id} for {batch!r} were not committed: {error}") from error
+        finally:
+            for temporary in written.values():
+                temporary.unlink(missing_ok=True)
+
+    def _append(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        run_id: str,
+        frames: Mapping[str, pl.DataFrame],
+        written: Mapping[str, Path],
+    ) -> dict[str, int]:
+        """Insert the rows of temporary parts, then give the parts their names, then commit.
+
+        In this order a row that does not fit is refused before its part is a part. A part is left with its new rows
+        alone: no row is recorded twice, so that a rebuild cannot choose another one.
+        """
+        inserted: dict[str, int] = {}
+        named: list[tuple[str, Path, Path]] = []
+        with _transaction(connection):
+            for name, temporary in written.items():
+                new = _new_rows(connection, TABLES[name], temporary)
+                inserted[name] = len(new)
+                if not new:
+                    continue
+                if len(new) < frames[name].height:
+                    parts.write_part(frames[name][new], temporary)
+                _insert(connection, TABLES[name], [temporary], only_new=False)
+                named.append((name, temporary, parts.free_part_path(temporary.parent, run_id)))
+            if not named:
+                return inserted
             marker = self._mark_pending(run_id, [(name, path) for name, _, path in named])
             for _, temporary, path in named:
                 temporary.rename(path)
                 parts.sync_folder(path.parent)
-            inserted = self._bring_in(connection, [(name, path) for name, _, path in named])
-            marker.unlink()
+        marker.unlink()
         return inserted
 
     def rebuild(self) -> Rebuilt:
@@ -117,7 +156,9 @@ class Ledger:
         try:
             lock.acquire()
         except Timeout:
-            raise LedgerError(f"{lock.lock_file}: locked for more than {LOCK_TIMEOUT_S:.0f} s by another process") from None
+            raise LedgerError(
+                f"{lock.lock_file}: locked for more than {LOCK_TIMEOUT_S:.0f} s by another process"
+            ) from None
         try:
             connection = self._open()
             try:
@@ -152,8 +193,8 @@ class Ledger:
             connection = duckdb.connect(str(path))
         except duckdb.Error as error:
             raise LedgerError(
-                f"{path} does not open ({error}); delete it and run `caption-assets ledger rebuild`: the parts beside it "
-                "hold every row"
+                f"{path} does not open ({error}); run `caption-assets ledger rebuild`, which makes it again: the parts "
+                "beside it hold every row"
             ) from error
         connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
         connection.execute("SET TimeZone = 'UTC'")
@@ -167,17 +208,17 @@ class Ledger:
         rows, unreadable = {}, {}
         connection = self._connect(temporary)
         try:
-            connection.execute("BEGIN")
             _create(connection)
             for table in TABLES.values():
                 found = parts.all_parts(self._parts, table.name)
                 rows[table.name], bad = _insert_readable(connection, table, found)
                 unreadable.update({self._root.relative(path): reason for path, reason in bad.items()})
-            connection.execute("COMMIT")
             connection.execute("CHECKPOINT")
         finally:
             connection.close()
-        Path(f"{self.database}.wal").unlink(missing_ok=True)
+        # The old database goes before its log: without its log it would lack rows and open all the same.
+        for old in (self.database, Path(f"{self.database}.wal")):
+            old.unlink(missing_ok=True)
         temporary.replace(self.database)
         for marker in self._pending.glob("*.json"):
             marker.unlink()
@@ -188,8 +229,12 @@ class Ledger:
         self._pending.mkdir(exist_ok=True)
         marker = self._pending / f"{run_id}.json"
         temporary = marker.with_suffix(".tmp")
-        temporary.write_text(json.dumps([[name, self._root.relative(path)] for name, path in named]), encoding="utf-8")
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump([[name, self._root.relative(path)] for name, path in named], file)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(marker)
+        parts.sync_folder(self._pending)
         return marker
 
     def _finish_pending(self, connection: duckdb.DuckDBPyConnection) -> None:
@@ -197,28 +242,40 @@ class Ledger:
         if not self._pending.is_dir():
             return
         for marker in sorted(self._pending.glob("*.json")):
-            listed = [(name, self._root.path / path) for name, path in json.loads(marker.read_text(encoding="utf-8"))]
-            self._bring_in(connection, [(name, path) for name, path in listed if path.exists()])
+            try:
+                listed = [
+                    (name, self._root.path / path) for name, path in json.loads(marker.read_text(encoding="utf-8"))
+                ]
+                with _transaction(connection):
+                    for name, path in listed:
+                        if path.exists():
+                            _insert(connection, TABLES[name], [path])
+            except (duckdb.Error, ValueError, KeyError, TypeError) as error:
+                raise LedgerError(
+                    f"{marker}: a commit that was cut off cannot be brought in ({error}); run `caption-assets ledger "
+                    "rebuild`, which names the parts that do not read and brings in all others"
+                ) from error
             marker.unlink()
 
-    def _bring_in(
-        self, connection: duckdb.DuckDBPyConnection, named: Sequence[tuple[str, Path]]
-    ) -> dict[str, int]:
-        connection.execute("BEGIN")
-        try:
-            inserted = {name: _insert(connection, TABLES[name], [path]) for name, path in named}
-            connection.execute("COMMIT")
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        return inserted
+
+@contextmanager
+def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    connection.execute("BEGIN")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
 
 
 def _create(connection: duckdb.DuckDBPyConnection) -> None:
     for table in TABLES.values():
         connection.execute(table.ddl)
     connection.execute(load_sql("views"))
-    connection.execute("CREATE TABLE ledger_schema AS SELECT CAST($version AS INTEGER) AS version", {"version": SCHEMA_VERSION})
+    connection.execute(
+        "CREATE TABLE ledger_schema AS SELECT CAST($version AS INTEGER) AS version", {"version": SCHEMA_VERSION}
+    )
 
 
 def _schema_version(connection: duckdb.DuckDBPyConnection) -> int:
@@ -233,19 +290,23 @@ def _insert_readable(
     connection: duckdb.DuckDBPyConnection, table: Table, found: Sequence[Path]
 ) -> tuple[int, dict[Path, str]]:
     """Insert all parts at once, or, where one does not read, every other one."""
-    if not found:
-        return 0, {}
-    readable, bad = [], {}
-    for path in found:
-        reason = _why_unreadable(connection, path)
-        if reason is None:
-            readable.append(path)
-        else:
-            bad[path] = reason
-    return (_insert(connection, table, readable) if readable else 0), bad
+    bad = {path: reason for path in found if (reason := _why_torn(path)) is not None}
+    readable = [path for path in found if path not in bad]
+    if not readable:
+        return 0, bad
+    try:
+        return _insert(connection, table, readable), bad
+    except duckdb.Error:
+        inserted = 0
+        for path in readable:
+            try:
+                inserted += _insert(connection, table, [path])
+            except duckdb.Error as error:
+                bad[path] = str(error).partition("\n")[0]
+        return inserted, bad
 
 
-def _why_unreadable(connection: duckdb.DuckDBPyConnection, path: Path) -> str | None:
+def _why_torn(path: Path) -> str | None:
     # The footer is the last thing a writer writes and its magic the last four bytes: looking at both ends tells a torn
     # file from a whole one without opening it through DuckDB, which would cost milliseconds for each of thousands.
     size = path.stat().st_size
@@ -258,25 +319,46 @@ def _why_unreadable(connection: duckdb.DuckDBPyConnection, path: Path) -> str | 
     return None
 
 
-def _insert(connection: duckdb.DuckDBPyConnection, table: Table, found: Sequence[Path]) -> int:
-    """Insert the rows of parts whose key is not there yet, and return how many those were."""
-    paths = [str(path) for path in found]
-    described = connection.execute("DESCRIBE SELECT * FROM read_parquet($paths, union_by_name = true)", {"paths": paths})
+def _new_rows(connection: duckdb.DuckDBPyConnection, table: Table, part: Path) -> list[int]:
+    """Return the numbers of the rows of a part whose key the table lacks; of several with one key, the first made."""
+    numbered = f"SELECT file_row_number FROM {_read(table.columns)} {_key_is_new(table)} ORDER BY 1"
+    return [row[0] for row in connection.execute(numbered, {"paths": [_literal(part)]}).fetchall()]
+
+
+def _insert(
+    connection: duckdb.DuckDBPyConnection, table: Table, found: Sequence[Path], *, only_new: bool = True
+) -> int:
+    """Insert the rows of parts, by default those whose key is not there yet, and return how many those were."""
+    paths = [_literal(path) for path in found]
+    described = connection.execute(
+        "DESCRIBE SELECT * FROM read_parquet($paths, union_by_name = true)", {"paths": paths}
+    )
     present = {row[0] for row in described.fetchall()}
     columns = [column for column in table.columns if column.name in present]
     names = ", ".join(column.name for column in columns)
-    # A part of an older schema lacks columns that were added since: they are NULL.
-    values = ", ".join(f"CAST({column.name} AS {column.type}) AS {column.name}" for column in columns)
-    key = ", ".join(table.key)
-    same_key = " AND ".join(f"t.{name} = p.{name}" for name in table.key)
+    condition = _key_is_new(table) if only_new else ""
     result = connection.execute(
-        f"""
-        INSERT INTO {table.name} ({names})
-        SELECT {names}
-        FROM (SELECT {values} FROM read_parquet($paths, union_by_name = true)) p
-        WHERE NOT EXISTS (SELECT 1 FROM {table.name} t WHERE {same_key})
-        QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY created_at) = 1
-        """,
-        {"paths": paths},
+        f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {_read(columns)} {condition}", {"paths": paths}
     )
     return int(result.fetchall()[0][0])
+
+
+def _read(columns: Sequence[Column]) -> str:
+    """Return the FROM item `p`: rows of parts, typed, with their place. A part of an older schema lacks columns."""
+    values = ", ".join(f"CAST({column.name} AS {column.type}) AS {column.name}" for column in columns)
+    options = "union_by_name = true, filename = true, file_row_number = true"
+    return f"(SELECT {values}, filename, file_row_number FROM read_parquet($paths, {options})) p"
+
+
+def _key_is_new(table: Table) -> str:
+    same_key = " AND ".join(f"t.{name} = p.{name}" for name in table.key)
+    key = ", ".join(table.key)
+    return f"""
+        WHERE NOT EXISTS (SELECT 1 FROM {table.name} t WHERE {same_key})
+        QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY created_at, filename, file_row_number) = 1
+    """
+
+
+def _literal(path: Path) -> str:
+    """Return `path` as a DuckDB file pattern that stands for this file alone."""
+    return "".join(f"[{character}]" if character in "*?[" else character for character in str(path))

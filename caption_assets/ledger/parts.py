@@ -6,6 +6,7 @@ name, flushed to disk and renamed: a file under its final name is complete.
 
 import json
 import os
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -15,23 +16,24 @@ import polars as pl
 from caption_assets.ledger.schema import TABLES, Table
 
 PART_SUFFIX = ".parquet"
-GLOB_CHARACTERS = "%*?[]"
-"""Characters that DuckDB's file patterns give a meaning to, and the one that escapes them here."""
+
+SAY_DONE = ("uploads", "window_sets", "runs")
+"""Tables whose rows tell a later run that the rows of other tables are there: their parts are renamed last."""
 
 Row = Mapping[str, object]
 
 
 def part_folder(parts: Path, table: str, batch: str) -> Path:
-    """Return the folder of a table's parts for `batch`, with pattern characters of its name percent-encoded."""
-    name = "".join(f"%{ord(c):02X}" if c in GLOB_CHARACTERS else c for c in batch)
-    return parts / table / name
+    """Return the folder of a table's parts for `batch`."""
+    return parts / table / batch
 
 
 def as_frame(table: Table, rows: Sequence[Row]) -> pl.DataFrame:
     """Return `rows` with the table's types. A mapping in a JSON column becomes canonical JSON.
 
     Raises:
-        ValueError: a row has a column the table lacks, or lacks one that may not be NULL.
+        ValueError: a row has a column the table lacks, lacks one that may not be NULL, or has a value that does
+            not fit its type.
     """
     json_columns = [column.name for column in table.columns if column.type == "JSON"]
     required = {column.name for column in table.columns if not column.nullable}
@@ -42,18 +44,26 @@ def as_frame(table: Table, rows: Sequence[Row]) -> pl.DataFrame:
         if unknown or missing:
             raise ValueError(f"{table.name}: unknown columns {sorted(unknown)}, missing values {sorted(missing)}")
         cleaned.append({**row, **{name: _as_json(row.get(name)) for name in json_columns}})
-    return pl.DataFrame(cleaned, schema=table.polars_schema, orient="row")
+    try:
+        return pl.DataFrame(cleaned, schema=table.polars_schema, orient="row")
+    except (pl.exceptions.PolarsError, UnicodeError, TypeError) as error:
+        raise ValueError(f"{table.name}: {error}") from error
 
 
-def write_temporary_part(folder: Path, table: Table, rows: Sequence[Row], name: str) -> Path:
-    """Write `rows` to a temporary file in `folder` and flush it to disk. Rename it to commit it."""
+def write_temporary_part(folder: Path, frame: pl.DataFrame) -> Path:
+    """Write `frame` to a temporary file in `folder` and flush it to disk. Rename it to commit it."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f".{name}.{os.getpid()}.tmp"
+    path = folder / f".{uuid.uuid4().hex}.tmp"
+    write_part(frame, path)
+    return path
+
+
+def write_part(frame: pl.DataFrame, path: Path) -> None:
+    """Write `frame` to `path` and flush it to disk."""
     with path.open("wb") as file:
-        as_frame(table, rows).write_parquet(file, compression="zstd", statistics=True)
+        frame.write_parquet(file, compression="zstd", statistics=True)
         file.flush()
         os.fsync(file.fileno())
-    return path
 
 
 def free_part_path(folder: Path, run_id: str) -> Path:
@@ -75,11 +85,7 @@ def in_commit_order(tables: Iterable[str]) -> list[str]:
 
     A crash between two renames then leaves rows that nothing counts as done yet, and the next run completes them.
     """
-    order = list(TABLES)
-    order.remove("window_sets")
-    order.insert(order.index("windows") + 1, "window_sets")
-    order.remove("runs")
-    order.append("runs")
+    order = [name for name in TABLES if name not in SAY_DONE] + list(SAY_DONE)
     return sorted(tables, key=order.index)
 
 
@@ -95,7 +101,7 @@ def sync_folder(folder: Path) -> None:
 def _as_json(value: object) -> str | None:
     if value is None or isinstance(value, str):
         return value
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=_json_default)
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, default=_json_default)
 
 
 def _json_default(value: object) -> str:

@@ -11,7 +11,7 @@ from functools import cached_property
 import polars as pl
 
 SCHEMA_VERSION = 1
-"""Bumped with any change of a table. A database of another version is rebuilt from the parts."""
+"""Bumped with any change of a table or a view. A database of another version is rebuilt from the parts."""
 
 POLARS_TYPES: Mapping[str, pl.DataType] = {
     "VARCHAR": pl.String(),
@@ -118,7 +118,7 @@ TABLES: Mapping[str, Table] = {
                 Column("batch", "VARCHAR", "batch (partition)"),
                 Column("recipe_id", "VARCHAR", "the recipe"),
                 Column("valid_from", "TIMESTAMPTZ", "since when"),
-                Column("set_by", "VARCHAR", "run, or user:<name>"),
+                Column("set_by", "VARCHAR", "run, or user:NAME"),
                 Column("note", "VARCHAR", "why", nullable=True),
                 *_made(),
             ),
@@ -148,10 +148,10 @@ TABLES: Mapping[str, Table] = {
         Table(
             "uploads",
             "a file of a batch; the newest row of a path wins; membership of a batch lives here",
-            ("batch", "path", "run_id"),
+            ("batch", "path", "run_id", "created_at"),
             (
                 Column("batch", "VARCHAR", "batch (partition)"),
-                Column("path", "VARCHAR", "path below uploads/<batch>/"),
+                Column("path", "VARCHAR", "path below the folder of the batch in uploads/"),
                 Column("bytes", "BIGINT", "size of the file", nullable=True),
                 Column("mtime_ns", "BIGINT", "modification time, nanoseconds since 1970", nullable=True),
                 Column("sha256", "VARCHAR", "SHA-256 of the bytes", nullable=True),
@@ -203,7 +203,7 @@ TABLES: Mapping[str, Table] = {
         Table(
             "window_sets",
             "the fan-out manifest: a row per clip and window recipe, also for 0 windows",
-            ("clip_id", "recipe_id", "run_id"),
+            ("clip_id", "recipe_id", "run_id", "created_at"),
             (
                 Column("clip_id", "VARCHAR", "clip"),
                 Column("recipe_id", "VARCHAR", "window recipe"),
@@ -258,7 +258,7 @@ TABLES: Mapping[str, Table] = {
             "a verdict on each candidate considered; a decision is the rows with one decision_id",
             ("decision_id", "candidate_id"),
             (
-                Column("decision_id", "VARCHAR", "identity: window, policy recipe, candidate set"),
+                Column("decision_id", "VARCHAR", "identity: window, policy recipe, candidate set, reference caption"),
                 Column("candidate_id", "VARCHAR", "the candidate judged"),
                 Column("window_id", "VARCHAR", "window"),
                 Column("recipe_id", "VARCHAR", "caption recipe of the candidates"),
@@ -270,7 +270,7 @@ TABLES: Mapping[str, Table] = {
                 Column("score", "DOUBLE", "score of the policy", nullable=True),
                 Column("evidence", "JSON", "everything the verdict rests on"),
                 Column("policy", "VARCHAR", "policy by name"),
-                Column("decided_by", "VARCHAR", "policy, or user:<name>"),
+                Column("decided_by", "VARCHAR", "policy, or user:NAME"),
                 *_made(),
             ),
         ),
@@ -293,7 +293,7 @@ TABLES: Mapping[str, Table] = {
         Table(
             "previews",
             "an animated picture of a window; the newest row of a window is the file that is there",
-            ("window_id", "recipe_id", "run_id"),
+            ("window_id", "recipe_id", "run_id", "created_at"),
             (
                 Column("window_id", "VARCHAR", "window"),
                 Column("recipe_id", "VARCHAR", "preview recipe"),
@@ -318,7 +318,7 @@ TABLES: Mapping[str, Table] = {
                 Column("object_id", "VARCHAR", "clip_id, or name of the batch"),
                 Column("reason_code", "VARCHAR", "why"),
                 Column("detail", "VARCHAR", "note", nullable=True),
-                Column("requested_by", "VARCHAR", "user:<name>"),
+                Column("requested_by", "VARCHAR", "user:NAME"),
                 *_made("the command"),
             ),
         ),

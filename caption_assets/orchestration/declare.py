@@ -1,5 +1,6 @@
 """How an asset of the graph is declared: partition, policy, owner, schema and descriptions, the same way for all six."""
 
+import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -48,7 +49,7 @@ def video_batch_asset(
                 deps=list(deps),
                 code_version=CODE_VERSIONS[code_kind] if code_kind else code_version,
                 metadata=metadata,
-                description=function.__doc__,
+                description=inspect.getdoc(function),
             )(function)
 
     return declare

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import dagster as dg
 
 MAX_SAMPLES = 8
-MAX_CELL_CHARACTERS = 160
+MAX_CELL_CHARACTERS = 400
 MAX_PICTURE_BYTES = 150_000
 """Pictures live in Dagster's event log: a larger one is left out, with a word."""
 
@@ -33,7 +33,9 @@ def histogram(values: Sequence[float], unit: str, bins: int = 12) -> dg.Markdown
     if not values:
         return dg.MetadataValue.md("nothing to count")
     low, high = min(values), max(values)
-    width = (high - low) / bins or 1.0
+    if low == high:
+        return dg.MetadataValue.md(f"every value is {low:g} {unit}")
+    width = (high - low) / bins
     counts = [0] * bins
     for value in values:
         counts[min(int((value - low) / width), bins - 1)] += 1

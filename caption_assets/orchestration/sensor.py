@@ -4,8 +4,9 @@ Files that are still being written are left alone: a batch is taken when the siz
 at two ticks in a row, or when it holds a file named `_READY`.
 
 What was seen is kept in the cursor as one short hash per *bucket* of batches, so that the cursor has the same small
-size for ten batches and for ten thousand. A busy batch delays only its bucket. Which batches of a settled bucket need
-a run is asked of the ledger; a run key made of the files' fingerprint keeps a state from being run twice.
+size for ten batches and for ten thousand. Of a bucket that is still changing, the batches that wait or were requested
+have a mark each: a busy batch does not hold up its neighbours. Which batches need a run is asked of the ledger; a run
+key made of the files' fingerprint keeps a state from being run twice, whatever becomes of the cursor.
 """
 
 import hashlib
@@ -24,6 +25,9 @@ from caption_assets.uploads.batches import READY_FILE, FoundFile, changed_since,
 N_BUCKETS = 512
 """A full cursor has about 10 kB."""
 
+MAX_MARKS = 500
+"""Marks take 6 kB more. Where there would be more of them, waiting batches are settled by their bucket alone."""
+
 MAX_RUNS_PER_TICK = 100
 """A tick that asks for more takes too long; the rest follows with the next ticks."""
 
@@ -34,7 +38,7 @@ PARTITIONS_NAME = str(video_batches.name)
 
 @dataclass(frozen=True)
 class UploadedBatch:
-    """A batch as it lies on disk: its files, a fingerprint of their names, sizes and times, and whether it is marked."""
+    """A batch as it lies on disk: its files, and whether it holds the file `_READY`."""
 
     name: str
     files: Sequence[FoundFile]
@@ -51,12 +55,22 @@ class UploadedBatch:
         """Which bucket of the cursor the batch is in."""
         return int(hashlib.sha256(self.name.encode()).hexdigest(), 16) % N_BUCKETS
 
+    @property
+    def mark(self) -> str:
+        """8 hex digits for this batch with these files."""
+        return hashlib.sha256(f"{self.name}\x1f{self.fingerprint}".encode()).hexdigest()[:8]
+
 
 @dataclass
 class Cursor:
-    """What the last tick saw: per bucket a hash, and whether all that it asked for was requested."""
+    """What the last tick saw.
+
+    seen: per bucket a hash, and whether nothing is left to ask for in it. marks: per waiting or requested batch of the
+    other buckets, whether it was requested.
+    """
 
     seen: dict[int, tuple[str, bool]] = field(default_factory=dict)
+    marks: dict[str, bool] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, text: str | None) -> "Cursor":
@@ -64,14 +78,25 @@ class Cursor:
         try:
             document = json.loads(text or "{}")
             seen = {int(bucket): (entry.rstrip("!"), entry.endswith("!")) for bucket, entry in document["seen"].items()}
+            marks = {entry.rstrip("!"): entry.endswith("!") for entry in document["marks"]}
         except (ValueError, KeyError, AttributeError, TypeError):
             return cls()
-        return cls(seen)
+        return cls(seen, marks)
 
     def dump(self) -> str:
         """Write the cursor."""
         seen = {str(bucket): text + ("!" if done else "") for bucket, (text, done) in sorted(self.seen.items())}
-        return json.dumps({"seen": seen}, separators=(",", ":"))
+        marks = [text + ("!" if requested else "") for text, requested in self.marks.items()]
+        return json.dumps({"seen": seen, "marks": marks}, separators=(",", ":"))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The batches to run now, how many are waiting for another look, and the next cursor."""
+
+    chosen: Sequence[UploadedBatch]
+    n_waiting: int
+    cursor: Cursor
 
 
 def scan(root: RootFolder) -> tuple[list[UploadedBatch], list[str]]:
@@ -104,8 +129,8 @@ def with_new_work(batches: Sequence[UploadedBatch], ledger: Ledger) -> list[Uplo
     return [batch for batch in batches if any(is_new(batch, file) for file in batch.files)]
 
 
-def choose(batches: Sequence[UploadedBatch], ledger: Ledger, cursor: Cursor) -> tuple[list[UploadedBatch], Cursor]:
-    """Return the batches to run now, and the next cursor."""
+def choose(batches: Sequence[UploadedBatch], ledger: Ledger, before: Cursor) -> Choice:
+    """Return the batches to run now: those with new work that look as they did at the last tick, or are marked."""
     buckets: dict[int, list[UploadedBatch]] = {}
     for batch in batches:
         buckets.setdefault(batch.bucket, []).append(batch)
@@ -113,20 +138,25 @@ def choose(batches: Sequence[UploadedBatch], ledger: Ledger, cursor: Cursor) -> 
         number: hashlib.sha256("\x1f".join(f"{b.name}\x1e{b.fingerprint}" for b in members).encode()).hexdigest()[:12]
         for number, members in buckets.items()
     }
-    done = {number for number, text in hashes.items() if cursor.seen.get(number) == (text, True)}
-    settled = {number for number, text in hashes.items() if cursor.seen.get(number, ("", False))[0] == text} - done
-    candidates = [
-        batch
-        for number, members in buckets.items()
-        if number not in done
-        for batch in members
-        if number in settled or batch.is_ready
-    ]
-    wanted = sorted(with_new_work(candidates, ledger), key=lambda batch: batch.name)
-    chosen, left = wanted[:MAX_RUNS_PER_TICK], wanted[MAX_RUNS_PER_TICK:]
-    unfinished = {batch.bucket for batch in left}
-    seen = {number: (text, number in done | settled - unfinished) for number, text in hashes.items()}
-    return chosen, Cursor(seen)
+    done = {number for number, text in hashes.items() if before.seen.get(number) == (text, True)}
+    settled = {number for number, text in hashes.items() if before.seen.get(number, ("", False))[0] == text} - done
+    open_ = [batch for number, members in sorted(buckets.items()) if number not in done for batch in members]
+    new = with_new_work(open_, ledger)
+    asked = [batch for batch in new if before.marks.get(batch.mark, False)]
+    pending = [batch for batch in new if not before.marks.get(batch.mark, False)]
+    wanted = [batch for batch in pending if batch.bucket in settled or batch.mark in before.marks or batch.is_ready]
+    # In the order of buckets, so that a tick finishes as many of them as it can.
+    chosen = wanted[:MAX_RUNS_PER_TICK]
+    names = {batch.name for batch in chosen}
+    left = [batch for batch in pending if batch.name not in names]
+    finished = done | settled - {batch.bucket for batch in left}
+    marks = {batch.mark: True for batch in (*asked, *chosen) if batch.bucket not in finished}
+    unsettled = [batch for batch in left if batch.bucket not in settled]
+    if len(marks) + len(unsettled) <= MAX_MARKS:
+        marks |= {batch.mark: False for batch in unsettled}
+    return Choice(
+        chosen, len(left), Cursor({number: (text, number in finished) for number, text in hashes.items()}, marks)
+    )
 
 
 def new_uploads_sensor(job_name: str) -> dg.SensorDefinition:
@@ -144,30 +174,30 @@ def new_uploads_sensor(job_name: str) -> dg.SensorDefinition:
         for sentence in refused:
             context.log.warning(sentence)
         before = Cursor.parse(context.cursor)
-        chosen, cursor = choose(batches, root.ledger, before)
-        wanted = {batch.name for batch in chosen}
+        choice = choose(batches, root.ledger, before)
+        wanted = {batch.name for batch in choice.chosen}
         if not before.seen and batches:
             # A new Dagster home beside an old ledger: batches that need no run still are partitions.
             wanted |= {str(row["batch"]) for row in root.ledger.named("known_batches")} & {b.name for b in batches}
         missing = sorted(wanted - set(context.instance.get_dynamic_partitions(PARTITIONS_NAME)))
-        if not chosen and not missing:
-            context.update_cursor(cursor.dump())
-            return dg.SkipReason(_why_nothing(batches, cursor))
+        if not choice.chosen and not missing:
+            context.update_cursor(choice.cursor.dump())
+            return dg.SkipReason(_why_nothing(len(batches), choice.n_waiting))
         return dg.SensorResult(
             run_requests=[
-                dg.RunRequest(run_key=f"{batch.name}:{batch.fingerprint}", partition_key=batch.name) for batch in chosen
+                dg.RunRequest(run_key=f"{batch.name}:{batch.fingerprint}", partition_key=batch.name)
+                for batch in choice.chosen
             ],
             dynamic_partitions_requests=[video_batches.build_add_request(missing)] if missing else [],
-            cursor=cursor.dump(),
+            cursor=choice.cursor.dump(),
         )
 
     return new_uploads
 
 
-def _why_nothing(batches: Sequence[UploadedBatch], cursor: Cursor) -> str:
-    waiting = sum(not cursor.seen[batch.bucket][1] for batch in batches)
-    if not batches:
+def _why_nothing(n_batches: int, n_waiting: int) -> str:
+    if not n_batches:
         return "there is no batch below uploads/"
-    if waiting:
-        return f"{waiting} of {len(batches)} batches are still being written; the next tick looks again"
-    return f"nothing new in {len(batches)} batches"
+    if n_waiting:
+        return f"{n_waiting} of {n_batches} batches may still be being written; the next tick looks again"
+    return f"nothing new in {n_batches} batches"

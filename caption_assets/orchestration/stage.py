@@ -53,6 +53,7 @@ class StageRun:
         self.log = context.log
         self.started = datetime.now(UTC)
         self.expected = self.new = self.failed = self.reused = 0
+        self.metadata: dict[str, Any] = {}
         self._attempt = context.retry_number + 1
         self._clock = time.monotonic()
         self._last_report = self._clock
@@ -149,9 +150,17 @@ def stage(context: dg.AssetExecutionContext, root: Any, asset: str, batch: str, 
     context.log.info(f"{batch}: {run.summary(unit)} in {run.seconds:.1f} s")
     for listener in listeners:
         listener.finished(asset, batch, run.summary(unit), run.seconds)
-    counts = {"expected": run.expected, "new": run.new, "reused": run.reused, "failed": run.failed}
     context.add_asset_metadata(
-        {**counts, "seconds": round(run.seconds, 2), "summary": run.summary(unit)}, partition_key=batch
+        {
+            "summary": run.summary(unit),
+            "expected": run.expected,
+            "new": run.new,
+            "reused": run.reused,
+            "failed": run.failed,
+            "seconds": round(run.seconds, 2),
+            **run.metadata,
+        },
+        partition_key=batch,
     )
 
 

@@ -7,7 +7,7 @@ be used: a file is never passed over in silence.
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +83,7 @@ def list_batches(uploads: Path) -> tuple[list[str], list[str]]:
 def find_files(uploads: Path, batch: str) -> list[FoundFile]:
     """Return every file of a batch that has to become a row, sorted by path.
 
-    A sidecar (`clip.txt` or `clip.json` beside `clip.mp4`) is no row of its own.
+    A sidecar (`clip.txt`, else `clip.json`, beside `clip.mp4`) is no row of its own.
 
     Raises:
         FileNotFoundError: there is no such batch folder.
@@ -91,16 +91,18 @@ def find_files(uploads: Path, batch: str) -> list[FoundFile]:
     folder = uploads / batch
     if not folder.is_dir() or folder.is_symlink():
         raise FileNotFoundError(f"{folder}: no such batch folder")
-    found = {path: entry for path, entry in _walk(folder, "")}
-    videos = {path for path in found if _is_video_name(path)}
-    stems = {path.rpartition(".")[0] for path in videos}
-    files = []
+    found = dict(_walk(folder, ""))
+    stems = {_split(path)[0] for path in found if _is_video_name(path)}
+    sidecars: dict[tuple[str, str], os.DirEntry[str]] = {}
+    rows = []
     for path in sorted(found):
-        stem, _, suffix = path.rpartition(".")
-        if path not in videos and f".{suffix.lower()}" in SIDECAR_SUFFIXES and stem in stems:
-            continue
-        files.append(_describe(uploads, batch, path, found))
-    return files
+        stem, suffix = _split(path)
+        # A link or a pipe is no sidecar: it is a row that says so, and nothing opens it.
+        if suffix in SIDECAR_SUFFIXES and stem in stems and found[path].is_file(follow_symlinks=False):
+            sidecars[stem, suffix] = found[path]
+        else:
+            rows.append(path)
+    return [_describe(uploads, path, found[path], sidecars) for path in rows]
 
 
 def changed_since(file: FoundFile, bytes_: object, mtime_ns: object, sidecar_mtime_ns: object) -> bool:
@@ -109,23 +111,29 @@ def changed_since(file: FoundFile, bytes_: object, mtime_ns: object, sidecar_mti
 
 
 def printable(path: str) -> str:
-    """Return `path` as UTF-8 text: bytes that are not are written as \\xNN."""
+    r"""Return `path` as UTF-8 text: bytes that are not are written as \xNN."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Yield every file below `folder`, and every folder that cannot be listed, with its path below the batch."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(".") or (not prefix and entry.name == READY_FILE):
                 continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
-            else:
-                yield f"{prefix}{entry.name}", entry
+            path = f"{prefix}{entry.name}"
+            if not entry.is_dir(follow_symlinks=False):
+                yield path, entry
+                continue
+            try:
+                yield from _walk(Path(entry.path), f"{path}/")
+            except OSError:
+                yield path, entry
 
 
-def _describe(uploads: Path, batch: str, path: str, found: dict[str, os.DirEntry[str]]) -> FoundFile:
-    entry = found[path]
+def _describe(
+    uploads: Path, path: str, entry: os.DirEntry[str], sidecars: Mapping[tuple[str, str], os.DirEntry[str]]
+) -> FoundFile:
     try:
         status = entry.stat()
     except OSError as error:
@@ -136,19 +144,31 @@ def _describe(uploads: Path, batch: str, path: str, found: dict[str, os.DirEntry
         problem = "the file name is not valid UTF-8; rename the file"
     elif entry.is_symlink() and not _stays_inside(Path(entry.path), uploads):
         problem = "a symbolic link that leaves uploads/ is not followed; copy or hard-link the file instead"
+    elif entry.is_dir(follow_symlinks=False):
+        problem = "a folder that cannot be listed; the files in it are left out"
     elif not stat.S_ISREG(status.st_mode):
         problem = "not a regular file"
     elif not _is_video_name(path):
         problem = f"not a video file name; accepted: {' '.join(VIDEO_SUFFIXES)}"
-    sidecar = next((found[name] for name in _sidecar_names(path) if name in found), None)
-    if problem or sidecar is None or sidecar.is_symlink():
+    stem, _ = _split(path)
+    sidecar = next((sidecars[stem, suffix] for suffix in SIDECAR_SUFFIXES if (stem, suffix) in sidecars), None)
+    written = _modified(sidecar)
+    if problem or sidecar is None or written is None:
         return FoundFile(printable(path), status.st_size, status.st_mtime_ns, problem=problem)
-    return FoundFile(path, status.st_size, status.st_mtime_ns, Path(sidecar.path), sidecar.stat().st_mtime_ns)
+    return FoundFile(path, status.st_size, status.st_mtime_ns, Path(sidecar.path), written)
 
 
-def _sidecar_names(path: str) -> list[str]:
-    stem = path.rpartition(".")[0]
-    return [f"{stem}{suffix}" for suffix in SIDECAR_SUFFIXES]
+def _split(path: str) -> tuple[str, str]:
+    """Return `path` without its suffix, and the suffix in lower case with its dot."""
+    stem, dot, suffix = path.rpartition(".")
+    return stem, dot + suffix.lower()
+
+
+def _modified(entry: os.DirEntry[str] | None) -> int | None:
+    try:
+        return entry.stat(follow_symlinks=False).st_mtime_ns if entry else None
+    except OSError:
+        return None  # removed since it was listed
 
 
 def _is_video_name(path: str) -> bool:

@@ -1,5 +1,6 @@
 """Bringing a user's files into `uploads/<batch>/`, so that the batch can be run again from the UI."""
 
+import filecmp
 import os
 import shutil
 from collections.abc import Sequence
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from caption_assets.ids import digest
-from caption_assets.uploads.batches import BatchNameError, check_batch_name
+from caption_assets.uploads.batches import BatchNameError, check_batch_name, printable
 
 
 class UploadError(ValueError):
@@ -30,11 +31,17 @@ def plan_upload(paths: Sequence[Path], uploads: Path, batch: str | None = None) 
     finds the same batch again.
 
     Raises:
-        UploadError: a path does not exist, two files want the same name, or no batch name can be made.
+        UploadError: a path does not exist, is neither file nor folder, or holds `uploads/` itself; two files want the
+            same name; no batch name can be made.
     """
+    paths, uploads = [_located(path) for path in paths], uploads.resolve()
     for path in paths:
-        if not os.path.lexists(path):
+        if not path.exists():
             raise UploadError(f"{path}: no such file or folder")
+        if not path.is_dir() and not path.is_file():
+            raise UploadError(f"{path}: neither a file nor a folder")
+        if uploads.is_relative_to(path.resolve()):
+            raise UploadError(f"{path} holds {uploads}; name the folders with the videos")
     try:
         name = check_batch_name(batch if batch is not None else _batch_of(paths, uploads))
     except BatchNameError as error:
@@ -51,7 +58,7 @@ def bring_in(upload: Upload, uploads: Path) -> int:
     """Hard-link, or where that is impossible copy, the files into the batch; return how many were new.
 
     Raises:
-        UploadError: the batch has another file of that name.
+        UploadError: the batch has another file of that name, or a file cannot be brought in.
     """
     new = 0
     folder = uploads / upload.batch
@@ -69,13 +76,18 @@ def bring_in(upload: Upload, uploads: Path) -> int:
 
 
 def _batch_of(paths: Sequence[Path], uploads: Path) -> str:
-    resolved = [path.absolute() for path in paths]
-    inside = {_batch_inside(path, uploads.absolute()) for path in resolved}
+    inside = {_batch_inside(path, uploads) for path in paths}
     if len(inside) == 1 and (name := inside.pop()) is not None:
         return name
-    if len(resolved) == 1 and resolved[0].is_dir():
-        return resolved[0].resolve().name
-    return "run-" + digest(*sorted(map(os.fspath, resolved)))[:8]
+    if len(paths) == 1 and paths[0].is_dir():
+        return paths[0].resolve().name
+    return "run-" + digest(*sorted(printable(os.fspath(path)) for path in paths))[:8]
+
+
+def _located(path: Path) -> Path:
+    """Return where `path` lies, without links and `..` on the way; a link at its end stays one."""
+    absolute = path.absolute()
+    return absolute.resolve() if absolute.name == ".." else absolute.parent.resolve() / absolute.name
 
 
 def _batch_inside(path: Path, uploads: Path) -> str | None:
@@ -83,10 +95,10 @@ def _batch_inside(path: Path, uploads: Path) -> str | None:
 
 
 def _files_of(path: Path, folder: Path) -> list[tuple[Path, str]]:
-    if path.absolute().is_relative_to(folder.absolute()):
+    if path.is_relative_to(folder):
         return []  # it lies in the batch already
     if not path.is_dir():
-        return [(path.resolve(), path.absolute().name)]  # a link that the user names is the file it leads to
+        return [(path.resolve(), path.name)]  # a link that the user names is the file it leads to
     files = (entry for entry in sorted(path.rglob("*")) if not entry.is_dir() or entry.is_symlink())
     relative = ((entry, entry.relative_to(path)) for entry in files)
     return [(entry, below.as_posix()) for entry, below in relative if not any(p.startswith(".") for p in below.parts)]
@@ -95,10 +107,13 @@ def _files_of(path: Path, folder: Path) -> list[tuple[Path, str]]:
 def _is_same(source: Path, target: Path) -> bool:
     if source.is_symlink() or target.is_symlink():
         return source.is_symlink() and target.is_symlink() and source.resolve() == target.resolve()
-    if os.path.samefile(source, target):
+    if source.samefile(target):
         return True
+    if not source.is_file() or not target.is_file():
+        return False
     a, b = source.stat(), target.stat()
-    return (a.st_size, a.st_mtime_ns) == (b.st_size, b.st_mtime_ns)
+    # A copy on another file system may have a coarser time; only then are the bytes read.
+    return a.st_size == b.st_size and (a.st_mtime_ns == b.st_mtime_ns or filecmp.cmp(source, target, shallow=False))
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
@@ -108,7 +123,9 @@ def _link_or_copy(source: Path, target: Path) -> None:
         return
     try:
         target.hardlink_to(source)
-    except OSError:
+    except OSError as error:
+        if not source.is_file():
+            raise UploadError(f"{source} is no regular file and cannot be linked: {error.strerror}") from error
         temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         shutil.copy2(source, temporary)
         temporary.replace(target)

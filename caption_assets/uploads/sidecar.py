@@ -17,7 +17,7 @@ def read_original_caption(path: Path) -> str | None:
     None where the file holds no caption.
 
     Raises:
-        SidecarError: not UTF-8, not JSON, too large, or the caption is not a text.
+        SidecarError: not UTF-8, not JSON, too large, or the caption is not a text that can be stored.
     """
     if path.stat().st_size > MAX_SIDECAR_BYTES:
         raise SidecarError(f"{path.name}: larger than {MAX_SIDECAR_BYTES:,} bytes")
@@ -26,11 +26,15 @@ def read_original_caption(path: Path) -> str | None:
         value = _caption_of(json.loads(text)) if path.suffix.lower() == ".json" else text
     except UnicodeDecodeError:
         raise SidecarError(f"{path.name}: not UTF-8 text") from None
-    except json.JSONDecodeError as error:
-        raise SidecarError(f"{path.name}: not JSON ({error})") from None
-    if value is not None and not isinstance(value, str):
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
+        raise SidecarError(f"{path.name}: not JSON that can be read ({error})") from None
+    if value is None:
+        return None
+    if not isinstance(value, str):
         raise SidecarError(f"{path.name}: the caption is not a text")
-    return value.strip() or None if value else None
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise SidecarError(f"{path.name}: the caption holds half a character (a lone surrogate)")
+    return value.strip() or None
 
 
 def _caption_of(document: object) -> object:

@@ -47,11 +47,11 @@ PACK_SCHEMA = pl.Schema(
 """A pack is one row. Uncompressed: JPEG does not get smaller."""
 
 
-class MissingPack(FileNotFoundError):  # noqa: N818 - reads as a finding
+class MissingPack(FileNotFoundError):
     """The window has no packed frames here; pack it again."""
 
 
-class CorruptPack(ValueError):  # noqa: N818 - reads as a finding
+class CorruptPack(ValueError):
     """The pack is there and cannot be read; delete it and pack the window again."""
 
 

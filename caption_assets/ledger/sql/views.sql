@@ -59,9 +59,10 @@ WHERE NOT EXISTS (
   SELECT 1 FROM window_sets s WHERE s.clip_id = b.clip_id AND s.recipe_id = r.recipe_id AND s.status <> 'error'
 );
 
--- The increment: windows with fewer good final candidates than their recipe asks for.
+-- The increment: windows with fewer final candidates than their recipe asks for. An error is none. An empty or refused
+-- first stage is final, since there is nothing to refine.
 CREATE OR REPLACE VIEW missing_captions AS
-SELECT w.batch, w.window_id, w.clip_id, c.recipe_id, c.n - coalesce(k.have, 0) AS n_missing
+SELECT w.batch, w.window_id, w.clip_id, c.recipe_id, c.n - coalesce(CASE c.final_stage WHEN 1 THEN k.have_1 ELSE k.have_2 END, 0) AS n_missing
 FROM batch_windows w
 JOIN (
   SELECT r.batch, r.recipe_id,
@@ -72,12 +73,14 @@ JOIN (
   WHERE r.kind = 'caption'
 ) c ON c.batch = w.batch
 LEFT JOIN (
-  SELECT window_id, recipe_id, stage, count(DISTINCT sample_index) AS have
+  SELECT window_id, recipe_id,
+         count(DISTINCT sample_index) AS have_1,
+         count(DISTINCT sample_index) FILTER (stage = 2 OR status IN ('empty', 'refused')) AS have_2
   FROM caption_candidates
   WHERE status <> 'error'
-  GROUP BY window_id, recipe_id, stage
-) k ON k.window_id = w.window_id AND k.recipe_id = c.recipe_id AND k.stage = c.final_stage
-WHERE w.status = 'ok' AND coalesce(k.have, 0) < c.n;
+  GROUP BY window_id, recipe_id
+) k ON k.window_id = w.window_id AND k.recipe_id = c.recipe_id
+WHERE w.status = 'ok' AND coalesce(CASE c.final_stage WHEN 1 THEN k.have_1 ELSE k.have_2 END, 0) < c.n;
 
 -- The decision that each batch shows of a window: a person beats a policy, the current caption recipe beats an older
 -- one, the current policy beats an older one, then the newest.

@@ -1,0 +1,161 @@
+"""Tasks through an engine: a row for every slot, whatever the engine does."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from caption_assets.captioning.enhancing import EnhanceTask, enhance_stream
+from caption_assets.captioning.stream import NO_ANSWER, caption_stream
+from caption_assets.captioning.tasks import Ask, Slot, Task
+from caption_assets.engines.protocol import Completion, Message, PackedFrames, Request
+from caption_assets.ids import CandidateId, RecipeId, WindowId
+from caption_assets.ledger.parts import as_frame
+from caption_assets.ledger.schema import TABLES
+
+from .engines import ScriptedEngine, fail_the_second, say_nothing, say_the_seed
+
+FRAMES = PackedFrames([b"jpeg"], [0.0], 8, 8)
+ASK = Ask("prompt", None, {}, 10, "Refine: ")
+RECIPE = RecipeId("r")
+ONE = [Task(WindowId(f"w{i}"), RECIPE, (Slot(0, 1), Slot(1, 2), Slot(2, 1))) for i in range(3)]
+TWO = [Task(t.window_id, RECIPE, t.slots, 2, tuple((CandidateId(f"k{i}"), f"text {i}") for i in range(3))) for t in ONE]
+
+
+def run(
+    engine: ScriptedEngine, tasks: list[Task], frames_of: Callable[[WindowId], PackedFrames | str] = lambda _: FRAMES
+) -> list[dict[str, object]]:
+    rows = list(caption_stream(engine, tasks, ASK, frames_of, "run"))
+    assert as_frame(TABLES["caption_candidates"], rows).height == len(rows), "the ledger takes every row"
+    assert sorted(str(row["candidate_id"]) for row in rows) == sorted(t.candidate_id(s) for t in tasks for s in t.slots)
+    return rows
+
+
+@pytest.mark.parametrize("tasks", [ONE, TWO], ids=["first stage", "second stage"])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_every_answer_fills_its_slot_in_whatever_order_it_comes(tasks: list[Task], backwards: bool) -> None:
+    for row in run(ScriptedEngine(say_the_seed, backwards), tasks):
+        assert row["text"] == f"seed {row['seed']}"
+        assert (row["status"], row["prompt_tokens"], row["output_tokens"], row["latency_ms"]) == ("ok", 10, 5, 1.5)
+        assert row["attempt"] == (2 if row["sample_index"] == 1 else 1)
+        assert row["parent_candidate_id"] == (f"k{row['sample_index']}" if tasks is TWO else None)
+
+
+@pytest.mark.parametrize("tasks", [ONE, TWO], ids=["first stage", "second stage"])
+def test_an_engine_that_says_nothing_leaves_error_rows(tasks: list[Task]) -> None:
+    rows = run(ScriptedEngine(say_nothing), tasks)
+    assert {(row["status"], row["error"], row["text"], row["finish_reason"]) for row in rows} == {
+        ("error", NO_ANSWER, "", "error")
+    }
+
+
+def test_an_engine_that_leaves_one_candidate_out_loses_that_one() -> None:
+    rows = run(ScriptedEngine(lambda request: say_the_seed(request)[1:]), ONE)
+    assert {row["sample_index"]: row["status"] for row in rows} == {0: "ok", 1: "ok", 2: "error"}
+
+
+def test_a_candidate_that_fails_costs_itself() -> None:
+    rows = run(ScriptedEngine(fail_the_second), ONE)
+    assert [row["error"] for row in rows if row["status"] == "error"] == ["out of memory"] * 6
+    assert sum(row["status"] == "ok" for row in rows) == 3
+
+
+def test_a_window_whose_frames_cannot_be_had_is_error_rows_and_is_not_sent() -> None:
+    engine = ScriptedEngine(say_the_seed)
+    rows = run(engine, ONE, lambda window: "the file is gone" if window == "w1" else FRAMES)
+    assert {(row["window_id"], row["error"]) for row in rows} == {
+        ("w0", None),
+        ("w1", "the file is gone"),
+        ("w2", None),
+    }
+    assert len(engine.asked) == 2
+
+
+def test_frames_are_read_only_when_the_engine_asks_for_the_next_request() -> None:
+    read: list[WindowId] = []
+
+    def frames_of(window: WindowId) -> PackedFrames:
+        read.append(window)
+        return FRAMES
+
+    rows = caption_stream(ScriptedEngine(say_the_seed), ONE, ASK, frames_of, "run")
+    assert read == []
+    next(rows)
+    assert read == ["w0"]
+
+
+def test_nothing_to_do_asks_nothing() -> None:
+    assert run(ScriptedEngine(say_the_seed), []) == []
+
+
+# enhancement
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+CAPTION = 'a "dog" \\ {runs}\n'
+TASKS = [EnhanceTask(CandidateId(f"k{i}"), WindowId("w"), RECIPE, CAPTION, attempt=1 + i) for i in range(3)]
+
+
+def enhance(
+    engine: ScriptedEngine,
+    frames_of: Callable[[WindowId], PackedFrames | str] | None = None,
+    sampling: dict[str, object] | None = None,
+) -> list[dict[str, object]]:
+    rows = list(
+        enhance_stream(
+            engine, TASKS, prompt="Rewrite.", sampling=sampling or {}, max_tokens=9, frames_of=frames_of, run_id="run",
+            clock=lambda: NOW,
+        )
+    )  # fmt: skip
+    assert as_frame(TABLES["enhanced_captions"], rows).height == 3
+    assert sorted(str(row["enhanced_id"]) for row in rows) == sorted(task.enhanced_id for task in TASKS)
+    return rows
+
+
+def test_a_caption_is_rewritten_from_its_text() -> None:
+    engine = ScriptedEngine(say_the_seed, backwards=True)
+    for row in enhance(engine):
+        task = next(task for task in TASKS if task.candidate_id == row["candidate_id"])
+        assert (row["text"], row["attempt"], row["status"]) == (f"seed {row['seed']}", task.attempt, "ok")
+    request = engine.asked[0]
+    assert request.messages == (Message("system", "Rewrite."), Message("user", CAPTION))
+    assert (request.purpose, request.frames, request.max_tokens) == ("enhance", None, 9)
+
+
+def test_enhancement_seeds_never_change() -> None:
+    assert [task.seed({}) for task in TASKS] == ENHANCE_SEEDS
+
+
+def test_a_seed_that_is_set_is_used_for_enhancements_too() -> None:
+    engine = ScriptedEngine(say_the_seed)
+    assert {row["seed"] for row in enhance(engine, sampling={"seed": 7, "temperature": 0.5})} == {7}
+    assert all(list(request.seeds) == [7] and request.sampling == {"temperature": 0.5} for request in engine.asked)
+
+
+def test_a_silent_engine_leaves_error_rows_of_enhancements() -> None:
+    assert {(row["status"], row["error"]) for row in enhance(ScriptedEngine(say_nothing))} == {("error", NO_ANSWER)}
+
+
+def test_an_engine_that_works_from_frames_gets_them_or_an_error_row() -> None:
+    engine = ScriptedEngine(say_the_seed)
+    enhance(engine, lambda _: FRAMES)
+    assert all(request.frames is FRAMES for request in engine.asked)
+    silent = ScriptedEngine(say_the_seed)
+    assert {row["error"] for row in enhance(silent, lambda _: "gone")} == {"gone"}
+    assert silent.asked == []
+
+
+def test_an_answer_that_is_cut_or_empty_says_so() -> None:
+    def answer(request: Request) -> list[Completion]:
+        return [
+            Completion(
+                request.request_id,
+                0,
+                *{0: ("cut", "length"), 1: (" ", "stop"), 2: ("x", "stop")}[len(engine.asked) - 1],
+            )
+        ]  # type: ignore[arg-type]
+
+    engine = ScriptedEngine(answer)
+    assert [row["status"] for row in enhance(engine)] == ["truncated", "empty", "ok"]
+
+
+ENHANCE_SEEDS = [3310434998, 1117225507, 17346865]

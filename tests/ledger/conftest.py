@@ -1,0 +1,18 @@
+from pathlib import Path
+
+import pytest
+
+from caption_assets.ledger.database import Ledger
+from caption_assets.root import RootFolder
+
+from .story import Story
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(RootFolder.at(tmp_path / "root"))
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Story:
+    return Story(tmp_path / "root")

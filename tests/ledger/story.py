@@ -1,0 +1,246 @@
+"""Tells a ledger what happened, one event a call, so that a test reads like a story.
+
+Rows are made by the code that makes them in a run wherever that code is pure; what a test does not care about is filled
+in from the table's own declaration.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from caption_assets import ids
+from caption_assets.captioning.plan import original_row
+from caption_assets.captioning.tasks import Ask, Slot, Task, candidate_row
+from caption_assets.engines.protocol import Completion, EngineIdentity
+from caption_assets.ids import ClipId, RecipeId, WindowId
+from caption_assets.ledger.database import Ledger
+from caption_assets.ledger.schema import TABLES
+from caption_assets.orchestration.deciding import decide_batch
+from caption_assets.recipes import Recipe, caption_recipe, original_recipe, retention_recipe, window_recipe
+from caption_assets.root import RootFolder
+from caption_assets.settings import Settings
+
+MODEL = EngineIdentity("signal", "1", "test-model", "rev-a")
+FILLERS: Mapping[str, object] = {
+    "VARCHAR": "-",
+    "JSON": "{}",
+    "BIGINT": 0,
+    "INTEGER": 0,
+    "DOUBLE": 0.0,
+    "BOOLEAN": False,
+    "TIMESTAMPTZ": datetime(2026, 1, 1, tzinfo=UTC),
+    "INTEGER[]": [],
+    "DOUBLE[]": [],
+    "VARCHAR[]": [],
+}
+
+
+def row_of(table: str, **values: object) -> dict[str, object]:
+    """Return a row of `table` with `values`, and something harmless in every other column that may not be NULL."""
+    filled = {c.name: FILLERS[c.type] for c in TABLES[table].columns if not c.nullable}
+    return {**filled, **values}
+
+
+def settings(**values: object) -> Settings:
+    return Settings.of(values)
+
+
+class Story:
+    """A ledger and the events that befall it. Every event is a second later than the one before."""
+
+    def __init__(self, folder: Path):
+        self.root = RootFolder.at(folder)
+        self.ledger = Ledger(self.root)
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+        self.run = "run-1"
+        self._held: dict[str, list[Mapping[str, object]]] | None = None
+
+    def _made(self) -> dict[str, object]:
+        self.now += timedelta(seconds=1)
+        return {"run_id": self.run, "created_at": self.now}
+
+    def _commit(self, batch: str, rows: Mapping[str, Sequence[Mapping[str, object]]]) -> None:
+        if self._held is None:
+            self.ledger.commit(self.run, batch, rows)
+            return
+        for table, some in rows.items():
+            self._held.setdefault(table, []).extend(some)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Put the events of the body into one commit, which is faster."""
+        self._held = {}
+        try:
+            yield
+        finally:
+            held, self._held = self._held, None
+            self.ledger.commit(self.run, "b", held)
+
+    # the settings of a batch
+    def activate(self, recipe: Recipe, batch: str = "b") -> Recipe:
+        made = self._made()
+        row = row_of(
+            "recipes",
+            recipe_id=recipe.recipe_id,
+            kind=recipe.kind,
+            name=recipe.name,
+            params=recipe.canonical_json,
+            **made,
+        )
+        if recipe.identity:
+            row |= {"model_id": recipe.identity.model_id, "model_revision": recipe.identity.model_revision}
+        if recipe.prompts:
+            row["prompt_sha256"] = recipe.prompts[0].sha256
+        current = row_of(
+            "active_recipes", kind=recipe.kind, batch=batch, recipe_id=recipe.recipe_id, valid_from=self.now, **made
+        )
+        prompts = [row_of("prompts", prompt_sha256=p.sha256, text=p.text, **made) for p in recipe.prompts]
+        self._commit(batch, {"prompts": prompts, "recipes": [row], "active_recipes": [current]})
+        return recipe
+
+    def use(self, chosen: Settings, *batches: str) -> Settings:
+        """Make the recipes of `chosen` current for the batches, as the stages of a run do."""
+        with self.at_once():
+            for batch in batches or ("b",):
+                for recipe in (window_recipe(chosen), caption_recipe(chosen, MODEL), retention_recipe(chosen)):
+                    self.activate(recipe, batch)
+        return chosen
+
+    # files and clips
+    def upload(
+        self, content: str, batch: str = "b", path: str | None = None, *, caption: str | None = None, frames: int = 768
+    ) -> ClipId:
+        made = self._made()
+        sha256 = hashlib.sha256(content.encode()).hexdigest()
+        clip = ids.clip_id(sha256)
+        upload = row_of(
+            "uploads", batch=batch, path=path or f"{content}.mp4", sha256=sha256, clip_id=clip, status="ok",
+            original_caption=caption, recipe_id="r-clip", **made,
+        )  # fmt: skip
+        facts = row_of("clips", clip_id=clip, recipe_id="r-clip", video_sha256=sha256, n_frames=frames, **made)
+        self._commit(batch, {"uploads": [upload], "clips": [facts]})
+        return clip
+
+    def quarantine(self, path: str, batch: str = "b", error: str = "garbage") -> None:
+        row = row_of("uploads", batch=batch, path=path, status="quarantined", error=error, **self._made())
+        self._commit(batch, {"uploads": [row]})
+
+    # windows
+    def window_rows(self, clip: ClipId, n: int, chosen: Settings) -> list[dict[str, object]]:
+        recipe, size, made = window_recipe(chosen).recipe_id, chosen.window_size, self._made()
+        return [
+            row_of(
+                "windows", window_id=ids.window_id(clip, k * size, k * size + size - 1, recipe), clip_id=clip,
+                recipe_id=recipe, window_index=k, start_frame=k * size, end_frame=k * size + size - 1,
+                status="ok", **made,
+            )
+            for k in range(n)
+        ]  # fmt: skip
+
+    def cut(self, clip: ClipId, n: int, chosen: Settings, *, crash_before_the_manifest: bool = False) -> None:
+        rows = self.window_rows(clip, n, chosen)
+        manifest = row_of(
+            "window_sets", clip_id=clip, recipe_id=window_recipe(chosen).recipe_id, n_windows=n,
+            status="ok" if n else "too_short", **self._made(),
+        )  # fmt: skip
+        self._commit("b", {"windows": rows} if crash_before_the_manifest else
+                           {"windows": rows, "window_sets": [manifest]})  # fmt: skip
+
+    def fail_to_cut(self, clip: ClipId, chosen: Settings) -> None:
+        row = row_of(
+            "window_sets", clip_id=clip, recipe_id=window_recipe(chosen).recipe_id, status="error", error="gone",
+            **self._made(),
+        )  # fmt: skip
+        self._commit("b", {"window_sets": [row]})
+
+    # captions
+    def candidates(
+        self, window: WindowId, chosen: Settings, statuses: Sequence[str] = ("ok",), attempt: int = 1, stage: int = 1
+    ) -> list[dict[str, object]]:
+        """Return a row for each status: text for ok and truncated, none for the others."""
+        recipe = caption_recipe(chosen, MODEL)
+        slots = tuple(Slot(index, attempt) for index in range(len(statuses)))
+        parents = tuple((Task(window, recipe.recipe_id, slots).candidate_id(slot), "") for slot in slots)
+        task = Task(window, recipe.recipe_id, slots, stage, parents if stage == 2 else ())
+        rows = []
+        for index, status in enumerate(statuses):
+            text = (
+                f"{chosen.prompt_text or 'caption'} {index} of {window} by stage {stage}"
+                if status in ("ok", "truncated")
+                else ""
+            )
+            finish = {"error": "error", "truncated": "length"}.get(status, "stop")
+            made = self._made()
+            answer = Completion(task.task_id, index, text, finish, error="it broke" if status == "error" else None)  # type: ignore[arg-type]
+            row = candidate_row(task, index, Ask("", None, {}, 1), answer, self.run, self.now)
+            rows.append({**row, **made, "status": status})
+        return rows
+
+    def caption(self, chosen: Settings, batch: str = "b", *, only: int | None = None) -> int:
+        """Do what vl_captions does: caption what is missing in a batch, then decide. Return how many windows."""
+        missing = self.missing(batch)[:only]
+        rows = [row for window in missing for row in self.candidates(window, chosen, ["ok"] * chosen.caption_num)]
+        self._commit(batch, {"caption_candidates": rows})
+        self.decide(chosen, batch)
+        return len(missing)
+
+    def answer(self, rows: Sequence[Mapping[str, object]], batch: str = "b") -> None:
+        self._commit(batch, {"caption_candidates": rows})
+
+    def keep_original(self, window: WindowId, text: str, batch: str = "b") -> None:
+        made = self._made()
+        recipe = original_recipe()
+        row = {**original_row(window, text, recipe.recipe_id, self.run, self.now), **made}
+        stored = row_of("recipes", recipe_id=recipe.recipe_id, kind="caption", params=recipe.canonical_json, **made)
+        self._commit(batch, {"recipes": [stored], "caption_candidates": [row]})
+
+    def decide(self, chosen: Settings, batch: str = "b", recipe: RecipeId | None = None) -> int:
+        recipe = recipe or caption_recipe(chosen, MODEL).recipe_id
+        made = self.ledger.named("batch_candidates", batch=batch, recipe=recipe)
+        return decide_batch(self.ledger, batch, made, chosen, self.run)
+
+    def override(self, candidate: Mapping[str, object], user: str = "ann") -> None:
+        """A person chooses a candidate."""
+        row = row_of(
+            "retention_decisions", decision_id=f"d-{user}-{candidate['candidate_id']}", action="keep",
+            reason_code="MANUAL", rank=1, decided_by=f"user:{user}", candidate_id=candidate["candidate_id"],
+            window_id=candidate["window_id"], recipe_id=candidate["recipe_id"], **self._made(),
+        )  # fmt: skip
+        self._commit("b", {"retention_decisions": [row]})
+
+    def take_down(self, kind: str, name: str) -> None:
+        row = row_of("tombstones", object_kind=kind, object_id=name, reason_code="TAKEDOWN", **self._made())
+        self._commit("b", {"tombstones": [row]})
+
+    # questions
+    def missing(self, batch: str = "b") -> list[WindowId]:
+        sql = "SELECT window_id FROM missing_captions WHERE batch = $batch ORDER BY window_id"
+        return [WindowId(str(row["window_id"])) for row in self.ledger.query(sql, batch=batch)]
+
+    def windows(self, batch: str = "b") -> list[WindowId]:
+        sql = "SELECT window_id FROM batch_windows WHERE batch = $batch ORDER BY path, start_frame"
+        return [WindowId(str(row["window_id"])) for row in self.ledger.query(sql, batch=batch)]
+
+    def uncut(self, batch: str = "b") -> list[ClipId]:
+        sql = "SELECT clip_id FROM missing_windows WHERE batch = $batch ORDER BY clip_id"
+        return [ClipId(str(row["clip_id"])) for row in self.ledger.query(sql, batch=batch)]
+
+    def count(self, table: str) -> int:
+        return int(str(self.ledger.query(f"SELECT count(*) AS n FROM {table}")[0]["n"]))
+
+    def served(self, batch: str | None = None) -> dict[str, tuple[str, bool]]:
+        """Return what a consumer reads: by window, the text and whether it is current."""
+        if batch is None:
+            rows = self.ledger.query("SELECT window_id, text, is_current FROM captions ORDER BY rank DESC")
+        else:
+            rows = self.ledger.named("batch_kept", batch=batch)[::-1]
+        return {str(row["window_id"]): (str(row["text"]), bool(row["is_current"])) for row in rows}
+
+
+def everything(ledger: Ledger) -> dict[str, list[str]]:
+    """Return every row of every table and view, as text, in an order of its own."""
+    with ledger._locked() as connection:  # one connection for all of them: opening the ledger is what takes time
+        names = connection.execute("SELECT table_name FROM information_schema.tables ORDER BY 1").fetchall()
+        return {name: sorted(map(repr, connection.execute(f"FROM {name}").fetchall())) for (name,) in names}

@@ -1,0 +1,85 @@
+"""Engines for tests: one that counts what the real one is asked, and ones that fail in the ways real ones do."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from caption_assets.engines.protocol import Completion, Engine, EngineDied, Request
+from caption_assets.engines.registry import EngineEntry
+
+Answer = Callable[[Request, Iterator[Completion]], Iterator[Completion]]
+
+
+@dataclass
+class EngineLog:
+    """What the engines of a run were asked. answer: what is made of the real engine's answer to a request."""
+
+    loaded: list[str] = field(default_factory=list)
+    closed: int = 0
+    requests: list[Request] = field(default_factory=list)
+    answer: Answer = lambda request, completions: completions
+
+    @property
+    def candidates(self) -> Counter[str]:
+        """Candidates asked for, per purpose."""
+        asked: Counter[str] = Counter()
+        for request in self.requests:
+            asked[request.purpose] += len(request.seeds)
+        return asked
+
+
+class CountingEngine:
+    """Answers as the engine inside does, and writes down what it is asked."""
+
+    def __init__(self, inner: Engine, log: EngineLog):
+        self._inner = inner
+        self._log = log
+
+    def stream(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        for request in requests:
+            self._log.requests.append(request)
+            yield from self._log.answer(request, self._inner.stream([request]))
+
+    def close(self) -> None:
+        self._log.closed += 1
+        self._inner.close()
+
+
+def counting(entry: EngineEntry, log: EngineLog) -> EngineEntry:
+    """The same engine, with the same identity, that writes into `log`."""
+
+    def load(model: str, revision: str | None) -> Engine:
+        log.loaded.append(model)
+        return CountingEngine(entry.load(model, revision), log)
+
+    return replace(entry, load=load)
+
+
+def failing_at(*positions: int, purpose: str = "caption") -> Answer:
+    """Answer the requests at these positions (from 0, of one purpose) with an error."""
+    count = -1
+
+    def answer(request: Request, completions: Iterator[Completion]) -> Iterator[Completion]:
+        nonlocal count
+        count += request.purpose == purpose
+        if request.purpose == purpose and count in positions:
+            for index in range(len(request.seeds)):
+                yield Completion(request.request_id, index, "", "error", error="out of memory")
+        else:
+            yield from completions
+
+    return answer
+
+
+def dying_at(position: int, purpose: str = "caption") -> Answer:
+    """Raise at the request at this position."""
+    count = -1
+
+    def answer(request: Request, completions: Iterator[Completion]) -> Iterator[Completion]:
+        nonlocal count
+        count += request.purpose == purpose
+        if request.purpose == purpose and count >= position:
+            raise EngineDied("the GPU has fallen off the bus")
+        yield from completions
+
+    return answer

@@ -1,0 +1,173 @@
+"""Recipes: which setting changes which, and golden ids, so that an accidental change is noticed."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from caption_assets.captioning.prompts import CAPTION_PROMPTS, ENHANCE_PROMPTS
+from caption_assets.engines.protocol import EngineIdentity
+from caption_assets.recipes import (
+    CODE_VERSIONS,
+    Recipe,
+    caption_recipe,
+    clip_recipe,
+    enhance_recipe,
+    original_recipe,
+    preview_recipe,
+    retention_recipe,
+    window_recipe,
+)
+from caption_assets.settings import Settings, setting_names
+
+IDENTITY = EngineIdentity("vllm", "0.25", "Qwen/Qwen3-VL-8B-Instruct", "0123abc")
+
+
+def recipes(settings: Settings, identity: EngineIdentity = IDENTITY) -> dict[str, Recipe]:
+    return {
+        "clip": clip_recipe(settings),
+        "window": window_recipe(settings),
+        "caption": caption_recipe(settings, identity),
+        "enhance": enhance_recipe(settings, identity),
+        "preview": preview_recipe(settings),
+        "retention": retention_recipe(settings),
+    }
+
+
+def changed_by(settings: Settings) -> set[str]:
+    before, after = recipes(Settings.of({})), recipes(settings)
+    return {kind for kind in before if before[kind].recipe_id != after[kind].recipe_id}
+
+
+# Another value of every setting, and the kinds of recipe that it changes. Model and revision come with the engine's
+# identity; with an engine that has models of its own they change nothing.
+CHANGES: Mapping[str, tuple[Any, set[str]]] = {
+    "window_size": (300, {"window"}),
+    "remainder_threshold": (100, {"window"}),
+    "sampling_fps": (1.0, {"window"}),
+    "frame_quality": (80, {"caption", "preview"}),
+    "model": ("qwen2.5", {"caption", "preview"}),  # its frame factor is another one
+    "revision": ("abc", set()),
+    "prompt_variant": ("av", {"caption"}),
+    "prompt_text": ("", {"caption"}),
+    "system_prompt": ("be brief", {"caption"}),
+    "caption_num": (2, {"caption"}),
+    "sampling_params": ({"temperature": 0.2}, {"caption", "enhance"}),
+    "max_output_tokens": (100, {"caption"}),
+    "generate_stage2_caption": (True, {"caption"}),
+    "stage2_prompt_text": ("shorter: ", set()),  # the second stage is off
+    "keep_candidate_mode": ("all", {"retention"}),
+    "retention_seed": (1, {"retention"}),
+    "keep_original_sample": (False, {"retention"}),
+    "enhance.enabled": (False, set()),
+    "enhance.model": ("other", set()),
+    "enhance.revision": ("abc", set()),
+    "enhance.prompt_variant": ("av-surveillance", {"enhance"}),
+    "enhance.prompt_text": ("", {"enhance"}),
+    "enhance.max_output_tokens": (100, {"enhance"}),
+    "target_fps": (2.0, {"preview"}),
+    "target_height": (120, {"preview"}),
+    "quality": (60, {"preview"}),
+    "compression_level": (6, {"preview"}),
+    "max_pixels": (5000, {"clip"}),
+    "max_duration_s": (5.0, {"clip"}),
+    "clip_timeout_s": (5.0, set()),
+    "workers": (3, set()),
+}
+
+
+def test_the_table_names_every_setting() -> None:
+    assert list(CHANGES) == [name for name, _ in setting_names()]
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_setting_changes_the_recipes_whose_results_it_changes_and_no_other(name: str) -> None:
+    value, kinds = CHANGES[name]
+    group, _, inner = name.partition(".")
+    assert changed_by(Settings.of({group: {inner: value}} if inner else {name: value})) == kinds
+
+
+def test_the_second_prompt_matters_where_there_is_a_second_stage() -> None:
+    one = Settings.of({"generate_stage2_caption": True})
+    other = Settings.of({"generate_stage2_caption": True, "stage2_prompt_text": "shorter: "})
+    assert caption_recipe(one, IDENTITY).recipe_id != caption_recipe(other, IDENTITY).recipe_id
+
+
+@pytest.mark.parametrize("field", ["engine", "engine_version", "model_id", "model_revision"])
+def test_another_engine_or_model_makes_other_captions_and_enhancements(field: str) -> None:
+    other = EngineIdentity(**{**IDENTITY.__dict__, field: "other"})
+    before, after = recipes(Settings.of({})), recipes(Settings.of({}), other)
+    assert {kind for kind in before if before[kind].recipe_id != after[kind].recipe_id} == {"caption", "enhance"}
+
+
+def test_a_prompt_counts_by_its_text_and_not_by_its_name() -> None:
+    same = Settings.of({"prompt_text": CAPTION_PROMPTS["av"].text})
+    variant = Settings.of({"prompt_variant": "av"})
+    assert caption_recipe(same, IDENTITY).recipe_id == caption_recipe(variant, IDENTITY).recipe_id
+
+
+@pytest.mark.parametrize(("one", "other"), [({"temperature": 1}, {"temperature": 1.0}), ({"top_p": 1}, {"top_p": 1.0})])
+def test_a_number_counts_by_its_value_and_not_by_its_spelling(one: dict[str, Any], other: dict[str, Any]) -> None:
+    ids = {caption_recipe(Settings.of({"sampling_params": s}), IDENTITY).recipe_id for s in (one, other)}
+    assert len(ids) == 1
+
+
+def test_the_order_of_keys_is_irrelevant() -> None:
+    params = {"temperature": 0.5, "top_p": 0.9, "seed": 3}
+    backwards = dict(reversed(params.items()))
+    one, other = (caption_recipe(Settings.of({"sampling_params": p}), IDENTITY) for p in (params, backwards))
+    assert one.canonical_json == other.canonical_json
+    assert Recipe("window", "a", {"x": 1, "y": 2}).recipe_id == Recipe("window", "b", {"y": 2, "x": 1}).recipe_id
+
+
+def test_kinds_never_share_an_id() -> None:
+    assert Recipe("window", "", {}).recipe_id != Recipe("clip", "", {}).recipe_id
+
+
+def test_the_code_version_is_part_of_the_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = recipes(Settings.of({}))
+    ids = {kind: recipe.recipe_id for kind, recipe in before.items()}
+    for kind in CODE_VERSIONS:
+        monkeypatch.setitem(CODE_VERSIONS, kind, "next")  # type: ignore[arg-type]
+    assert all(recipe.recipe_id != ids[kind] for kind, recipe in recipes(Settings.of({})).items())
+
+
+def test_the_parameters_are_canonical_json_with_the_text_as_it_is() -> None:
+    text = window_recipe(Settings.of({})).canonical_json
+    assert text == '{"code_version":"1","remainder_threshold":128,"sampling_fps":2.0,"window_size":256}'
+    system = caption_recipe(Settings.of({"system_prompt": 'ü "\\" {x}\n'}), IDENTITY).canonical_json
+    assert '"system_prompt":"ü \\"\\\\\\" {x}\\n"' in system
+    assert json.loads(system)["system_prompt"] == 'ü "\\" {x}\n'
+
+
+def test_recipe_ids_never_change_by_accident() -> None:
+    """A change that changes results changes these on purpose; any other would caption everything again."""
+    assert {kind: recipe.recipe_id for kind, recipe in recipes(Settings.of({})).items()} == GOLDEN
+    assert original_recipe().recipe_id == GOLDEN_ORIGINAL
+
+
+def test_the_built_in_prompts_never_change_without_their_version() -> None:
+    shas = {(p.name, p.version): p.sha256[:16] for p in (*CAPTION_PROMPTS.values(),)}
+    assert shas == CAPTION_SHAS
+    assert {(p.name, p.version): p.sha256[:16] for p in ENHANCE_PROMPTS.values()} == ENHANCE_SHAS
+
+
+GOLDEN = {
+    "clip": "r0c9ef7f83e0003228b99c5a76fdca1ee",
+    "window": "rf7da6dc7423f8cec1880cde121142aff",
+    "caption": "rb805b2e289df62f4f624dc6859dbbddd",
+    "enhance": "r99d9bb28d4eefc567536846d17d722b3",
+    "preview": "rf36f93caa3ab21209db95f976e721e1b",
+    "retention": "rb2f60a1e0b1abd17a327291ac22e33f9",
+}
+GOLDEN_ORIGINAL = "rbec0c8740eaced2c7f39e441a6df0e18"
+CAPTION_SHAS = {
+    ("default", 1): "18e53b8fec357d51",
+    ("av", 1): "52117417907be569",
+    ("av-surveillance", 1): "459c827029401a3c",
+}
+ENHANCE_SHAS = {
+    ("default", 1): "0068efb6ff4261af",
+    ("av-surveillance", 1): "0a163befda25c35b",
+}

@@ -1,0 +1,271 @@
+"""Settings: the defaults of the design, what is refused and how it is said, and who wins over whom."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from caption_assets.settings import Settings, SettingsError, setting_names
+
+DEFAULTS = {  # section 6 of the design
+    "window_size": 256,
+    "remainder_threshold": 128,
+    "sampling_fps": 2.0,
+    "frame_quality": 95,
+    "model": "Qwen/Qwen3-VL-8B-Instruct",
+    "revision": None,
+    "prompt_variant": "default",
+    "prompt_text": None,
+    "system_prompt": None,
+    "caption_num": 1,
+    "sampling_params": {"temperature": 0.1, "top_p": 0.001, "repetition_penalty": 1.05},
+    "max_output_tokens": 512,
+    "generate_stage2_caption": False,
+    "stage2_prompt_text": "Please refine this caption: ",
+    "keep_candidate_mode": "random_any",
+    "keep_original_sample": True,
+    "enhance": {
+        "enabled": True,
+        "model": "Qwen/Qwen3-14B",
+        "revision": None,
+        "prompt_variant": "default",
+        "prompt_text": None,
+        "max_output_tokens": 512,
+    },
+    "target_fps": 1.0,
+    "target_height": 240,
+    "quality": 50,
+    "compression_level": 4,
+}
+OURS = {"retention_seed", "max_pixels", "max_duration_s", "clip_timeout_s", "workers"}
+
+
+def of(*assignments: str) -> Settings:
+    return Settings.of({}).with_overrides(assignments)
+
+
+def test_the_defaults_are_those_of_the_design() -> None:
+    dumped = Settings.of({}).model_dump()
+    assert {name: value for name, value in dumped.items() if name not in OURS} == DEFAULTS
+
+
+def test_every_setting_says_what_it_means() -> None:
+    assert all(field.description for _, field in setting_names())
+
+
+REFUSED = {
+    "window_size=3": "window_size: out of range; allowed: 4 to 1000000 (it is 3)",
+    "window_size=1000001": "window_size: out of range; allowed: 4 to 1000000 (it is 1000001)",
+    "window_size=big": "window_size: must be a whole number; allowed: 4 to 1000000 (it is 'big')",
+    "window_size=4.5": "window_size: must be a whole number; allowed: 4 to 1000000 (it is 4.5)",
+    "window_size=": "window_size: must be a whole number; allowed: 4 to 1000000 (it is '')",
+    "remainder_threshold=0": "remainder_threshold: out of range; allowed: 1 to 1000000 (it is 0)",
+    "sampling_fps=0": "sampling_fps: out of range; allowed: above 0, up to 240 (it is 0)",
+    "sampling_fps=241": "sampling_fps: out of range; allowed: above 0, up to 240 (it is 241)",
+    "sampling_fps=NaN": "sampling_fps: must be a number; allowed: above 0, up to 240 (it is nan)",
+    "max_duration_s=Infinity": "max_duration_s: must be a number; allowed: above 0 (it is inf)",
+    "frame_quality=101": "frame_quality: out of range; allowed: 1 to 100 (it is 101)",
+    "model=": "model: out of range; allowed: any text but an empty one (it is '')",
+    "prompt_variant=AV": "prompt_variant: unknown value 'AV'; allowed: default, av, av-surveillance.",
+    "caption_num=0": "caption_num: out of range; allowed: 1 to 64 (it is 0)",
+    "caption_num=65": "caption_num: out of range; allowed: 1 to 64 (it is 65)",
+    "max_output_tokens=0": "max_output_tokens: out of range; allowed: 1 to 32768 (it is 0)",
+    "generate_stage2_caption=perhaps": "generate_stage2_caption: must be true or false (it is 'perhaps')",
+    "keep_candidate_mode=best": "keep_candidate_mode: policy is 'best'; allowed: random_any, similar_one_simhash",
+    "retention_seed=-1": "retention_seed: out of range; allowed: 0 to 4294967295 (it is -1)",
+    "retention_seed=4294967296": "retention_seed: out of range; allowed: 0 to 4294967295",
+    "enhance.prompt_variant=av": "enhance.prompt_variant: unknown value 'av'; allowed: default, av-surveillance.",
+    "enhance.max_output_tokens=0": "enhance.max_output_tokens: out of range; allowed: 1 to 32768 (it is 0)",
+    "target_fps=61": "target_fps: out of range; allowed: above 0, up to 60 (it is 61)",
+    "target_height=15": "target_height: out of range; allowed: 16 to 4320 (it is 15)",
+    "quality=101": "quality: out of range; allowed: 0 to 100 (it is 101)",
+    "compression_level=7": "compression_level: out of range; allowed: 0 to 6 (it is 7)",
+    "max_pixels=1": "max_pixels: out of range; allowed: 4096 or more (it is 1)",
+    "clip_timeout_s=0": "clip_timeout_s: out of range; allowed: above 0 (it is 0)",
+    "workers=-1": "workers: out of range; allowed: 0 to 1024 (it is -1)",
+    "quality=null": "quality: must be a whole number; allowed: 0 to 100 (it is None)",
+    "sampling_params=5": "sampling_params: must be a table of names and values (it is 5)",
+    "sampling_params.temperature=2.1": "sampling_params: temperature: out of range; allowed: 0 to 2 (it is 2.1)",
+    "sampling_params.temperature=true": "temperature: must be a number; allowed: 0 to 2 (it is True)",
+    "sampling_params.top_p=0": "top_p: out of range; allowed: above 0, up to 1 (it is 0)",
+    "sampling_params.top_k=1.5": "top_k: must be a whole number; allowed: -1 or more (it is 1.5)",
+    "sampling_params.min_p=2": "min_p: out of range; allowed: 0 to 1 (it is 2)",
+    "sampling_params.repetition_penalty=0": "repetition_penalty: out of range; allowed: above 0, up to 10 (it is 0)",
+    "sampling_params.presence_penalty=-3": "presence_penalty: out of range; allowed: -2 to 2 (it is -3)",
+    "sampling_params.seed=x": "seed: must be a whole number; allowed: 0 to 4294967295 (it is 'x')",
+    "sampling_params.stop=5": "stop: must be a text or a list of texts (it is 5)",
+    "sampling_params.ignore_eos=1": "ignore_eos: must be true or false (it is 1)",
+    "sampling_params.temprature=1": "temprature: no such setting. Did you mean temperature?",
+    "widow_size=5": "widow_size: no such setting. Did you mean window_size?",
+    "enhance.modle=x": "enhance.modle: no such setting. Did you mean enhance.model?",
+    "zzz=1": "zzz: no such setting. Known: window_size, ",
+    "window_size": "window_size: write KEY=VALUE",
+}
+
+
+@pytest.mark.parametrize("assignment", REFUSED)
+def test_a_wrong_value_is_refused_with_what_is_allowed(assignment: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        of(assignment)
+    assert str(refusal.value).startswith("--set")
+    assert REFUSED[assignment] in str(refusal.value)
+
+
+def test_every_fault_of_a_document_has_its_line() -> None:
+    with pytest.raises(SettingsError) as refusal:
+        Settings.of({"window_size": 1, "enhance": {"nonsense": 1}, "quality": "x"}, origin="a.toml")
+    lines = str(refusal.value).split("\n")
+    assert len(lines) == 3
+    assert all(line.startswith("a.toml: ") for line in lines)
+
+
+@pytest.mark.parametrize("name", [name for name, field in setting_names() if field.annotation in (int, float)])
+def test_the_bounds_in_the_message_are_the_bounds_that_hold(name: str) -> None:
+    field = dict(setting_names())[name]
+    bounds = {key: getattr(rule, key) for rule in field.metadata for key in ("ge", "le", "gt") if hasattr(rule, key)}
+    for bound in ("ge", "le"):
+        if bound in bounds:
+            of(f"{name}={bounds[bound]}")
+    outside = bounds["ge"] - 1 if "ge" in bounds else bounds["gt"]
+    with pytest.raises(SettingsError, match="allowed: "):
+        of(f"{name}={outside}")
+
+
+GIVEN: list[tuple[str, str, Any]] = [
+    ("window_size=300", "window_size", 300),
+    (" window_size =300", "window_size", 300),
+    ("sampling_fps=1", "sampling_fps", 1.0),
+    ("prompt_text=true", "prompt_text", "true"),
+    ("prompt_text=12", "prompt_text", "12"),
+    ("prompt_text=null", "prompt_text", None),
+    ("prompt_text=", "prompt_text", ""),
+    ("prompt_text=a=b, {c}: \"d\" \\n 'e'", "prompt_text", "a=b, {c}: \"d\" \\n 'e'"),
+    ('prompt_text="quoted"', "prompt_text", '"quoted"'),
+    ("prompt_text= spaces ", "prompt_text", " spaces "),
+    ("stage2_prompt_text=null", "stage2_prompt_text", "null"),
+    ("system_prompt=Be brief.", "system_prompt", "Be brief."),
+    ("model=123", "model", "123"),
+    ("model=qwen", "model", "Qwen/Qwen2.5-VL-7B-Instruct"),
+    ("model=qwen2.5", "model", "Qwen/Qwen2.5-VL-7B-Instruct"),
+    ("model=qwen3", "model", "Qwen/Qwen3-VL-8B-Instruct"),
+    ("model=someone/else", "model", "someone/else"),
+    ("keep_candidate_mode=consensus > longest", "keep_candidate_mode", "consensus > longest"),
+    ("generate_stage2_caption=true", "generate_stage2_caption", True),
+    ("generate_stage2_caption=off", "generate_stage2_caption", False),
+    ('sampling_params={"temperature": 1}', "sampling_params", {"temperature": 1.0}),
+    ("sampling_params={}", "sampling_params", {}),
+]
+
+
+@pytest.mark.parametrize(("assignment", "name", "value"), GIVEN)
+def test_a_value_is_read_as_what_the_setting_is(assignment: str, name: str, value: object) -> None:
+    assert getattr(of(assignment), name) == value
+
+
+def test_a_dotted_name_reaches_into_a_group_and_leaves_the_rest() -> None:
+    settings = of(
+        "enhance.enabled=false", "enhance.prompt_text=", "sampling_params.temperature=1", "sampling_params.seed=7"
+    )
+    assert settings.enhance.enabled is False
+    assert settings.enhance.prompt_text == ""
+    assert settings.enhance.model == "Qwen/Qwen3-14B"
+    assert settings.sampling_params == {"temperature": 1.0, "top_p": 0.001, "repetition_penalty": 1.05, "seed": 7}
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [("###", "stop"), (["a", "b"], "stop"), (20, "top_k"), (True, "ignore_eos"), ({"n": 3}, "repetition_detection")],
+)
+def test_sampling_fields_of_every_kind_are_taken(value: object, field: str) -> None:
+    assert Settings.of({"sampling_params": {field: value}}).sampling_params == {field: value}
+
+
+def test_the_last_of_two_assignments_wins() -> None:
+    assert of("quality=10", "quality=20").quality == 20
+
+
+@pytest.mark.parametrize(
+    ("values", "fine"),
+    [
+        ({"caption_num": 2, "sampling_params": {"temperature": 0}}, False),
+        ({"caption_num": 2, "sampling_params": {"temperature": 0.0, "seed": 1}}, False),
+        ({"caption_num": 1, "sampling_params": {"temperature": 0}}, True),
+        ({"caption_num": 2, "sampling_params": {"temperature": 0.01}}, True),
+        ({"caption_num": 2, "sampling_params": {}}, True),  # engines take 1 then
+    ],
+)
+def test_several_candidates_need_a_temperature(values: dict[str, Any], fine: bool) -> None:
+    if fine:
+        assert Settings.of(values)
+    else:
+        with pytest.raises(SettingsError, match="caption_num above 1 needs temperature above 0"):
+            Settings.of(values)
+
+
+def test_settings_never_change() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Settings.of({}).quality = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("model", "factor"), [("qwen", 28), ("Qwen/Qwen2.5-VL-3B-Instruct", 28), ("qwen3", 32), ("x/y", 32)]
+)
+def test_the_model_family_says_how_frames_are_cut_into_tokens(model: str, factor: int) -> None:
+    assert Settings.of({"model": model}).frame_factor == factor
+
+
+def write(folder: Path, text: str) -> Path:
+    (folder / "caption_assets.toml").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_without_a_file_the_defaults_count(tmp_path: Path) -> None:
+    assert Settings.load(tmp_path) == Settings.of({})
+
+
+def test_the_file_beats_the_defaults_and_an_assignment_beats_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = 'window_size = 300\nquality = 7\nprompt_text = """two\nlines"""\n'
+    text += "[enhance]\nenabled = false\n[sampling_params]\ntemperature = 1\n"
+    monkeypatch.chdir(write(tmp_path, text))
+    loaded = Settings.load()
+    assert (loaded.window_size, loaded.quality, loaded.prompt_text) == (300, 7, "two\nlines")
+    assert (loaded.enhance.enabled, loaded.enhance.model) == (False, "Qwen/Qwen3-14B")
+    assert loaded.sampling_params == {"temperature": 1.0}, "a table in the file is the whole table"
+    assert loaded.remainder_threshold == 128
+    final = loaded.with_overrides(["quality=9", "enhance.model=x"])
+    assert (final.quality, final.window_size, final.enhance.enabled, final.enhance.model) == (9, 300, False, "x")
+
+
+BAD_FILES = {
+    "window_size = ": "not valid TOML",
+    "window_size = 1": "window_size: out of range; allowed: 4 to 1000000 (it is 1)",
+    "[enhance]\nnonsense = 1": "enhance.nonsense: no such setting.",
+    "[enhanced]\nenabled = true": "enhanced: no such setting. Did you mean enhance",
+    "enhance = 5": "enhance: ",
+    "max_duration_s = inf": "max_duration_s: must be a number; allowed: above 0 (it is inf)",
+    "system_prompt = 5": "system_prompt: must be a text or null (it is 5)",
+}
+
+
+@pytest.mark.parametrize("text", BAD_FILES)
+def test_a_bad_file_is_named_with_its_fault(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        Settings.load(write(tmp_path, text))
+    assert str(refusal.value).startswith(f"{tmp_path / 'caption_assets.toml'}: ")
+    assert BAD_FILES[text] in str(refusal.value)
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "caption_assets.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match=r"caption_assets\.toml: not valid TOML"):
+        Settings.load(tmp_path)
+
+
+@given(st.text())
+def test_any_text_is_a_prompt_word_for_word(text: str) -> None:
+    if text != "null":
+        assert of(f"prompt_text={text}").prompt_text == text
