@@ -61,6 +61,9 @@ def rename_a_clip(root: Path) -> None:
 
 CAPTION_ALL = {"caption": WINDOWS, "enhance": WINDOWS}
 SHOW_ALL = {"write_preview": WINDOWS}
+SHORT_WINDOWS = {"window_size": 80, "remainder_threshold": 40}
+"""Settings under which the batch has six windows."""
+
 SIX_WINDOWS = {"caption": 6, "enhance": 6, "write_preview": 6}
 ONE_WINDOW = {"cut_clip": 1, "caption": 1, "enhance": 1, "write_preview": 1}
 
@@ -70,7 +73,7 @@ CHANGES = {
     "no enhancement": Change({}, {"enhance": {"enabled": False}}),
     "another policy": Change({}, {"keep_candidate_mode": "longest"}),
     "another preview height": Change(SHOW_ALL, {"target_height": 64}),
-    "other windows": Change({"cut_clip": 2, **SIX_WINDOWS}, {"window_size": 80, "remainder_threshold": 40}, decodes=True),
+    "other windows": Change({"cut_clip": 2, **SIX_WINDOWS}, SHORT_WINDOWS, decodes=True),
     "frames deleted": Change({}, {}, delete_frames),
     "frames deleted, another prompt": Change({"cut_clip": 2, **CAPTION_ALL}, {"prompt_text": "?"}, delete_frames, True),
     "a preview deleted": Change({"write_preview": 1}, {}, delete_a_preview),
@@ -98,7 +101,7 @@ def test_a_run_does_the_work_of_the_change_and_no_other(copy, name):
     ("settings", "to_go_back"),
     [
         ({"prompt_text": "Hm?", "keep_candidate_mode": "longest", "target_height": 64}, SHOW_ALL),
-        ({"window_size": 80, "remainder_threshold": 40}, {}),
+        (SHORT_WINDOWS, {}),
     ],
     ids=["prompt, policy and previews", "windows"],
 )
