@@ -1,10 +1,10 @@
 """The whole graph.
 
- uploads/<batch>/*.mp4                    one partition = one video batch
-      │  sensor new_uploads
-      ▼
- raw_clips ──► windows ──┬──► vl_captions ──► enhanced_captions ──┐
-                         └──► previews ──────────────────────────┴──► caption_table
+uploads/<batch>/*.mp4                    one partition = one video batch
+     │  sensor new_uploads
+     ▼
+raw_clips ──► windows ──┬──► vl_captions ──► enhanced_captions ──┐
+                        └──► previews ──────────────────────────┴──► caption_table
 """
 
 import dagster as dg

@@ -47,8 +47,7 @@ def task_id(kind: str, subject: str, recipe: RecipeId) -> TaskId:
 def candidate_id(task: TaskId, sample_index: int, attempt: int, stage: int = 1) -> CandidateId:
     """Identify candidate `sample_index` (from 0) of a task in its `attempt` (from 1).
 
-    Stage 2 rewrites the same sample of the same task, so its id adds the stage; stage 1 ids do not change when a
-    second stage is switched on elsewhere.
+    Stage 2 rewrites the same sample of the same task, so its id adds the stage.
     """
     parts = (task, sample_index, attempt) if stage == 1 else (task, sample_index, attempt, f"stage{stage}")
     return CandidateId("k" + digest(*parts))

@@ -10,6 +10,7 @@
 A frame's pack or a preview may be deleted; the parts of the ledger may not.
 """
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,10 @@ class RootFolder:
     def ledger(self) -> Path:
         """Folder of the ledger: parts, database and lock."""
         return self.path / "ledger"
+
+    def batch_lock(self, batch: str) -> Path:
+        """File that a run holds locked while it works on `batch`."""
+        return self.ledger / "locks" / f"{hashlib.sha256(batch.encode()).hexdigest()[:16]}.lock"
 
     def frames(self, batch: str) -> Path:
         """Folder of the packed frames that runs of `batch` made."""

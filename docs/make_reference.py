@@ -1,7 +1,7 @@
 """Write what is generated from the code into the docs: the settings table of the README and docs/ledger.md.
 
-    python docs/make_reference.py            write
-    python docs/make_reference.py --check    fail if a file is not what it would write
+python docs/make_reference.py            write
+python docs/make_reference.py --check    fail if a file is not what it would write
 """
 
 import json
@@ -41,7 +41,8 @@ def ledger_reference() -> str:
     parts.append(
         "Rows are only ever added. Views show what is live: `live_uploads`, `live_clips`, `live_windows`, "
         "`missing_windows`,\n`missing_captions`, `latest_decision`, `captions`, and the same per batch: `batch_clips`, "
-        "`batch_windows`, `batch_decisions`,\n`current_recipes`; their SQL is in `caption_assets/ledger/sql/views.sql`.\n"
+        "`batch_windows`,\n`batch_decisions`, `batch_previews`, `current_recipes`; their SQL is in\n"
+        "`caption_assets/ledger/sql/views.sql`.\n"
     )
     for table in TABLES.values():
         parts.append(f"## {table.name}\n\n{table.meaning}. Key: {', '.join(f'`{name}`' for name in table.key)}.\n")

@@ -1,4 +1,4 @@
-"""The README is the first test: every command in it is run here, or by `.ci/run` where it is one of the make commands."""
+"""The README is the first test: every command in it is run here, or by `.ci/run` if it is a make command."""
 
 import os
 import re
@@ -50,7 +50,9 @@ def test_every_other_command_works_as_written_and_in_order(checkout: Path):
     script = "set -euxo pipefail\n" + "\n".join(lines)
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     environment.pop("CAPTION_ASSETS_ROOT", None)
-    done = subprocess.run(["bash", "-c", script], cwd=checkout, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=checkout, env=environment, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "keep" in done.stdout  # why
     assert re.search(r"^matched +True$", done.stdout, flags=re.MULTILINE)  # reproduce

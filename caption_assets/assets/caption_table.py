@@ -24,7 +24,8 @@ from caption_assets.orchestration.stage import stage
 def caption_table(context: dg.AssetExecutionContext, root: RootResource) -> None:
     """One row per window with its caption, its enhanced caption, its preview and everything that made them.
 
-    Written to the folder of the batch in `exports/` as Parquet and as JSON lines. A query over the ledger: nothing is computed here.
+    Written to the folder of the batch in `exports/` as Parquet and as JSON lines. A query over the ledger: nothing is
+    computed here.
     """
     for batch in context.partition_keys:
         with stage(context, root, "caption_table", batch, "row") as run:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -19,7 +21,7 @@ from caption_assets.video.preview import PreviewRule
 from caption_assets.video.preview_job import MadePreview, PreviewJob, write_preview
 from caption_assets.video.workers import WorkerFailure, map_clips
 
-Row = Mapping[str, object]
+Row = Mapping[str, Any]
 
 
 @video_batch_asset(kinds={"ffmpeg"}, table="previews", code_kind="preview", deps=[windows])
@@ -33,7 +35,11 @@ def previews(context: dg.AssetExecutionContext, root: RootResource, settings: Se
         with stage(context, root, "previews", batch, "preview") as run:
             recipe = preview_recipe(values)
             run.activate(recipe)
-            missing = [row for row in run.ledger.named("batch_previews", batch=batch) if not _is_there(run, row, recipe.recipe_id)]
+            missing = [
+                row
+                for row in run.ledger.named("batch_previews", batch=batch)
+                if not _is_there(run, row, recipe.recipe_id)
+            ]
             run.commit_as_they_come(_make(run, missing, values, recipe.recipe_id), len(missing))
             rows = run.ledger.named("batch_previews", batch=batch)
             wanted = {row["window_id"] for row in missing}
@@ -65,7 +71,7 @@ def _make(
         yield {"previews": [_row(run, job.window_id, recipe, made, uri)]}
 
 
-def _job(run: StageRun, row: Row, pack: object, rule: PreviewRule) -> PreviewJob:
+def _job(run: StageRun, row: Row, pack: Path, rule: PreviewRule) -> PreviewJob:
     return PreviewJob(
         window_id=row["window_id"],
         pack=pack,

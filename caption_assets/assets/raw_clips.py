@@ -11,12 +11,14 @@ from caption_assets.orchestration.resources import RootResource, SettingsResourc
 from caption_assets.orchestration.stage import StageRun, stage
 from caption_assets.recipes import Recipe, clip_recipe
 from caption_assets.settings import Settings
-from caption_assets.uploads.batches import FoundFile, changed_since, find_files
+from caption_assets.uploads.batches import FoundFile, find_files, is_recorded
 from caption_assets.uploads.inspect import InspectJob, inspect_file
 from caption_assets.uploads.register import clip_row, upload_row
 from caption_assets.uploads.sidecar import SidecarError, read_original_caption
 from caption_assets.video.limits import probe_limits, worker_count
 from caption_assets.video.workers import WorkerFailure, map_clips
+
+GONE = "the file is not in uploads/ any more"
 
 
 @video_batch_asset(kinds={"ffmpeg", "duckdb"}, table="uploads", code_kind="clip")
@@ -31,10 +33,11 @@ def raw_clips(context: dg.AssetExecutionContext, root: RootResource, settings: S
         with stage(context, root, "raw_clips", batch, "file") as run:
             recipe = clip_recipe(values)
             run.activate(recipe)
-            files = find_files(run.root.uploads, batch)
+            files = _find(run)
+            run.commit({"uploads": _gone(run, files)})
             changed = _changed(run, files, recipe)
             run.commit_as_they_come(_inspect(run, changed, values, recipe), len(changed))
-            rows = run.ledger.named("batch_uploads", batch=batch)
+            rows = [row for row in run.ledger.named("batch_uploads", batch=batch) if row["status"] != "gone"]
             bad = [row for row in rows if row["status"] == "quarantined"]
             run.expected, run.failed = len(rows), len(bad)
             made = {file.path for file in changed}
@@ -52,13 +55,30 @@ def _changed(run: StageRun, files: list[FoundFile], recipe: Recipe) -> list[Foun
 
     def is_known(file: FoundFile) -> bool:
         row = known.get(file.path)
-        return (
-            row is not None
-            and row["recipe_id"] == recipe.recipe_id
-            and not changed_since(file, row["bytes"], row["mtime_ns"], row["sidecar_mtime_ns"])
-        )
+        if row is None or row["recipe_id"] != recipe.recipe_id or not is_recorded(file, row):
+            return False
+        return row["status"] != "ok" or row["n_frames"] is not None  # a rebuild may have lost the clip's own row
 
     return [file for file in files if not is_known(file)]
+
+
+def _find(run: StageRun) -> list[FoundFile]:
+    """Return the files of the batch; a folder that is gone has none."""
+    try:
+        return find_files(run.root.uploads, run.batch)
+    except FileNotFoundError as fault:
+        run.log.warning(f"{fault}; what was captioned before is still served")
+        return []
+
+
+def _gone(run: StageRun, files: list[FoundFile]) -> list[dict[str, object]]:
+    """Return a row for each recorded file that is not there any more. Its captions are served until a takedown."""
+    there, now = {file.path for file in files}, datetime.now(UTC)
+    return [
+        {**row, "status": "gone", "error": GONE, "batch": run.batch, "run_id": run.run_id, "created_at": now}
+        for row in run.ledger.named("batch_uploads_raw", batch=run.batch)
+        if row["path"] not in there and row["status"] != "gone"
+    ]
 
 
 def _inspect(
@@ -69,9 +89,13 @@ def _inspect(
     for file in files:
         if file.problem is not None:
             now = datetime.now(UTC)
-            yield {"uploads": [upload_row(run.batch, file, None, file.problem, None, recipe.recipe_id, run.run_id, now)]}
+            yield {
+                "uploads": [upload_row(run.batch, file, None, file.problem, None, recipe.recipe_id, run.run_id, now)]
+            }
     jobs = [InspectJob(f.path, folder / f.path, probe_limits(settings)) for f in files if f.problem is None]
-    results = map_clips(inspect_file, jobs, workers=worker_count(settings, len(jobs)), timeout_s=settings.clip_timeout_s)
+    results = map_clips(
+        inspect_file, jobs, workers=worker_count(settings, len(jobs)), timeout_s=settings.clip_timeout_s
+    )
     for job, result in results:
         file, now = by_path[job.path], datetime.now(UTC)
         problem = result.reason if isinstance(result, WorkerFailure) else None

@@ -10,8 +10,8 @@ from caption_assets.captioning.plan import first_stage_tasks, original_row, seco
 from caption_assets.captioning.stream import caption_stream
 from caption_assets.captioning.tasks import Ask
 from caption_assets.ids import WindowId
-from caption_assets.orchestration.declare import video_batch_asset
 from caption_assets.orchestration.deciding import decide_batch
+from caption_assets.orchestration.declare import video_batch_asset
 from caption_assets.orchestration.frames import ensure_frames, frames_reader
 from caption_assets.orchestration.pictures import histogram, sample_table
 from caption_assets.orchestration.resources import EngineResource, RootResource, SettingsResource
@@ -59,9 +59,15 @@ def _caption(run: StageRun, engine: EngineResource, settings: Settings, recipe: 
     if not tasks:
         return
     needed = {task.window_id for task in tasks}
-    there, lost = ensure_frames(run.root, run.ledger, run.batch, [row for row in work if row["window_id"] in needed], settings)
+    there, lost = ensure_frames(
+        run.root, run.ledger, run.batch, [row for row in work if row["window_id"] in needed], settings
+    )
     rows = caption_stream(
-        engine.load(settings.model, settings.revision), tasks, _ask(settings, recipe), frames_reader(there, lost), run.run_id
+        engine.load(settings.model, settings.revision),
+        tasks,
+        _ask(settings, recipe),
+        frames_reader(there, lost),
+        run.run_id,
     )
     total = sum(len(task.slots) for task in tasks)
     run.commit_as_they_come(({"caption_candidates": [row]} for row in rows), total)
@@ -112,9 +118,7 @@ def _missing(run: StageRun) -> set[object]:
     return {row["window_id"] for row in rows}
 
 
-def _pictures(
-    run: StageRun, recipe: Recipe, made: Sequence[Mapping[str, object]]
-) -> dict[str, dg.MetadataValue | str]:
+def _pictures(run: StageRun, recipe: Recipe, made: Sequence[Mapping[str, object]]) -> dict[str, dg.MetadataValue | str]:
     kept = run.ledger.named("batch_kept", batch=run.batch)
     lengths = [float(len(str(row["text"]).split())) for row in made if row["text"]]
     metadata: dict[str, dg.MetadataValue | str] = {
@@ -125,5 +129,7 @@ def _pictures(
     }
     failed = [row for row in made if row["status"] == "error"]
     if failed:
-        metadata["failed candidates"] = sample_table(failed, ("path", "window_index", "sample_index", "attempt", "error"))
+        metadata["failed candidates"] = sample_table(
+            failed, ("path", "window_index", "sample_index", "attempt", "error")
+        )
     return metadata

@@ -36,9 +36,8 @@ def windows(context: dg.AssetExecutionContext, root: RootResource, settings: Set
             run.commit_as_they_come(_cut(run, jobs, values), len(jobs))
             rows = run.ledger.named("batch_windows", batch=batch)
             lost = run.ledger.named("clips_without_windows", batch=batch)
-            cut_now = {job.clip_id for job in jobs}
             run.failed = sum(row["status"] == "error" for row in rows) + sum(row["status"] == "error" for row in lost)
-            run.new = sum(row["clip_id"] in cut_now and row["status"] == "ok" for row in rows)
+            run.new = sum(row["run_id"] == run.run_id and row["status"] == "ok" for row in rows)
             run.reused = sum(row["status"] == "ok" for row in rows) - run.new
             run.expected = run.new + run.reused + run.failed
             for row in [*lost, *(row for row in rows if row["status"] == "error")]:
@@ -65,9 +64,7 @@ def _jobs(run: StageRun, settings: Settings) -> list[CutJob]:
     ]
 
 
-def _cut(
-    run: StageRun, jobs: Sequence[CutJob], settings: Settings
-) -> Iterator[dict[str, list[dict[str, object]]]]:
+def _cut(run: StageRun, jobs: Sequence[CutJob], settings: Settings) -> Iterator[dict[str, list[dict[str, object]]]]:
     workers = worker_count(settings, len(jobs))
     for job, result in map_clips(cut_clip, jobs, workers=workers, timeout_s=settings.clip_timeout_s):
         cut = Cut(0, (), result.reason) if isinstance(result, WorkerFailure) else result
@@ -88,7 +85,9 @@ def _pictures(
     path = _first_pack(run, rows, settings)
     if path is not None:
         try:
-            metadata["frames"] = picture(frame_strip(read_pack(path)), "image/jpeg", f"{rows[0]['path']}, its first window")
+            metadata["frames"] = picture(
+                frame_strip(read_pack(path)), "image/jpeg", f"{rows[0]['path']}, its first window"
+            )
         except (OSError, ValueError) as fault:  # a damaged pack is made again by whoever needs it, a picture does not
             run.log.warning(f"{path.name}: no picture of its frames: {fault}")
     return metadata

@@ -4,6 +4,7 @@ A decision is a pure function of the candidates, the policy, its parameters and 
 model. A first-stage caption that has a good second stage is set aside with the reason GATE_SUPERSEDED.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -50,6 +51,7 @@ def decision_rows(
         "recipe_id": candidates[0]["recipe_id"],
         "policy_recipe_id": rule.recipe_id,
         "candidate_set_sha256": set_hash,
+        "reference_sha256": None if reference is None else hashlib.sha256(reference.encode()).hexdigest(),
         "policy": rule.policy,
         "decided_by": "policy",
         "run_id": run_id,

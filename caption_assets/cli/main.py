@@ -59,6 +59,9 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(FAILED)
+    except OSError as fault:
+        click.echo(f"Error: {fault.filename or 'input or output'}: {fault.strerror or fault}", err=True)
+        sys.exit(FAILED)
 
 
 def open_ledger(root: str | None) -> tuple[RootFolder, Ledger]:

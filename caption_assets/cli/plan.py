@@ -9,6 +9,7 @@ from caption_assets.ledger.database import Ledger
 from caption_assets.recipes import (
     Recipe,
     caption_recipe,
+    clip_recipe,
     enhance_recipe,
     preview_recipe,
     retention_recipe,
@@ -25,7 +26,7 @@ def plan_batches(ledger: Ledger, settings: Settings, engine: str, batch: str | N
     an upper bound where captions would be made or decided on first: which of them are kept is not known yet.
     """
     entry = choose_engine(engine)
-    windows = window_recipe(settings)
+    probing, windows = clip_recipe(settings), window_recipe(settings)
     captions = caption_recipe(settings, entry.identify(settings.model, settings.revision))
     enhancement = enhance_recipe(settings, entry.identify(settings.enhance.model, settings.enhance.revision))
     clips = ledger.named("plan_clips", batch=batch, window=windows.recipe_id)
@@ -41,18 +42,22 @@ def plan_batches(ledger: Ledger, settings: Settings, engine: str, batch: str | N
         )
     }
     most_kept = settings.caption_num if settings.keep_candidate_mode == "all" else 1
+    damaged = {
+        WindowId(str(row["window_id"])) for row in ledger.query("SELECT window_id FROM windows WHERE status = 'error'")
+    }
     by_batch: dict[str, list[Mapping[str, object]]] = {}
     for clip in clips:
         by_batch.setdefault(str(clip["batch"]), []).append(clip)
     rows: list[dict[str, object]] = []
     for name, members in sorted(by_batch.items()):
-        there = _windows(members, settings, windows)
+        there = _windows(members, settings, windows) - damaged
         missing = {w: settings.caption_num - min(good.get(w, 0), settings.caption_num) for w in there}
         to_decide = {w for w in there if missing[w] or w not in decided}
         rows.append(
             {
                 "batch": name,
                 "clips": len(members),
+                "files_to_probe": sum(clip["clip_recipe_id"] != probing.recipe_id for clip in members),
                 "clips_to_cut": sum(not clip["is_cut"] for clip in members),
                 "windows": len(there),
                 "captions": sum(missing.values()),
@@ -66,13 +71,13 @@ def plan_batches(ledger: Ledger, settings: Settings, engine: str, batch: str | N
     return rows
 
 
-def _windows(clips: Sequence[Mapping[str, object]], settings: Settings, recipe: Recipe) -> list[WindowId]:
+def _windows(clips: Sequence[Mapping[str, object]], settings: Settings, recipe: Recipe) -> set[WindowId]:
     """Return the ids that the windows of `clips` have, or would have."""
-    found = []
+    found: set[WindowId] = set()
     for clip in clips:
         ranges = plan_windows(int(str(clip["n_frames"])), settings.window_size, settings.remainder_threshold)
         clip_id = ClipId(str(clip["clip_id"]))
-        found += [ids.window_id(clip_id, r.start, r.end, recipe.recipe_id) for r in ranges]
+        found |= {ids.window_id(clip_id, r.start, r.end, recipe.recipe_id) for r in ranges}
     return found
 
 

@@ -18,6 +18,7 @@ from caption_assets.engines.registry import choose_engine
 from caption_assets.ledger.database import Ledger
 from caption_assets.orchestration import stage
 from caption_assets.orchestration.partitions import video_batches
+from caption_assets.orchestration.stage import StageListener
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
 from caption_assets.uploads.batches import find_files
@@ -33,7 +34,7 @@ NO_CAPTURE = {
 INTERRUPTED = "DagsterExecutionInterruptedError"
 
 
-class PlainProgress:
+class PlainProgress(StageListener):
     """A line when a stage ends: for files, pipes and logs."""
 
     def progress(self, asset: str, batch: str, done: int, total: int) -> None:

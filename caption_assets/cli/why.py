@@ -17,8 +17,9 @@ def explain(ledger: Ledger, window_id: str) -> dict[str, Any] | None:
     if not windows:
         return None
     candidates = ledger.named("why_candidates", window=window_id)
+    reasons = {str(code): sentence for code, sentence in REASONS.items()}
     for candidate in candidates:
-        candidate["reason"] = REASONS.get(str(candidate["reason_code"]))
+        candidate["reason"] = reasons.get(str(candidate["reason_code"]))
         candidate["evidence"] = json.loads(str(candidate["evidence"])) if candidate["evidence"] else None
     return {"window": windows[0], "candidates": candidates}
 

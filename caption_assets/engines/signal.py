@@ -14,7 +14,7 @@ from caption_assets.engines.wording import describe, enhance, refine
 
 MODEL_ID = "caption-assets/signal"
 CODE_VERSION = "1"  # bumped by hand whenever the same frames and seed may give another text
-CACHED_WINDOWS = 16  # caption, refine and enhance of a window come close together; measurements are small
+CACHED_WINDOWS = 1024  # stages run one after the other over a whole batch; measurements are a few kB
 
 
 class SignalEngine:

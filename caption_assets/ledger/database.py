@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -62,7 +63,7 @@ class Ledger:
         self._pending = root.ledger / "pending"
         self.database = root.ledger / "ledger.duckdb"
 
-    def query(self, sql: str, **parameters: object) -> list[dict[str, object]]:
+    def query(self, sql: str, **parameters: object) -> list[dict[str, Any]]:
         """Run one reading statement and return its rows as dictionaries.
 
         Raises:
@@ -76,12 +77,12 @@ class Ledger:
                 cursor = connection.execute(sql, parameters or None)
                 if cursor.description is None:
                     return []
-                names = [column[0] for column in cursor.description]
+                names = _distinct([column[0] for column in cursor.description])
                 return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
             except duckdb.Error as error:
                 raise LedgerError(f"{error}") from error
 
-    def named(self, name: str, **parameters: object) -> list[dict[str, object]]:
+    def named(self, name: str, **parameters: object) -> list[dict[str, Any]]:
         """Run the statement in `ledger/sql/<name>.sql`."""
         return self.query(load_sql(name), **parameters)
 
@@ -146,13 +147,14 @@ class Ledger:
 
     def rebuild(self) -> Rebuilt:
         """Make the database again from the parts, beside the old one, and put it in its place."""
-        with FileLock(self._lock_path(), timeout=LOCK_TIMEOUT_S, poll_interval=LOCK_POLL_S):
+        with self._alone():
             return self._rebuild()
 
     @contextmanager
-    def _locked(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Open the database under the lock, made or repaired where that is needed."""
-        lock = FileLock(self._lock_path(), timeout=LOCK_TIMEOUT_S, poll_interval=LOCK_POLL_S)
+    def _alone(self) -> Iterator[None]:
+        """Keep every other process, and thread, out of the ledger."""
+        self._root.ledger.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self._root.ledger / "ledger.lock", timeout=LOCK_TIMEOUT_S, poll_interval=LOCK_POLL_S)
         try:
             lock.acquire()
         except Timeout:
@@ -160,18 +162,20 @@ class Ledger:
                 f"{lock.lock_file}: locked for more than {LOCK_TIMEOUT_S:.0f} s by another process"
             ) from None
         try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _locked(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open the database under the lock, made or repaired where that is needed."""
+        with self._alone():
             connection = self._open()
             try:
                 self._finish_pending(connection)
                 yield connection
             finally:
                 connection.close()
-        finally:
-            lock.release()
-
-    def _lock_path(self) -> str:
-        self._root.ledger.mkdir(parents=True, exist_ok=True)
-        return str(self._root.ledger / "ledger.lock")
 
     def _open(self) -> duckdb.DuckDBPyConnection:
         if not self.database.exists():
@@ -202,6 +206,12 @@ class Ledger:
         return connection
 
     def _rebuild(self) -> Rebuilt:
+        try:
+            return self._rebuild_from_parts()
+        except duckdb.Error as error:
+            raise LedgerError(f"{self.database} cannot be made again from its parts: {error}") from error
+
+    def _rebuild_from_parts(self) -> Rebuilt:
         temporary = self.database.with_suffix(".rebuilding")
         for leftover in (temporary, Path(f"{temporary}.wal")):
             leftover.unlink(missing_ok=True)
@@ -256,6 +266,17 @@ class Ledger:
                     "rebuild`, which names the parts that do not read and brings in all others"
                 ) from error
             marker.unlink()
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Return column names with a number behind each that came before: `SELECT 1 AS a, 2 AS a` has `a` and `a_1`."""
+    seen: dict[str, int] = {}
+    result = []
+    for name in names:
+        count = seen.get(name, 0)
+        result.append(f"{name}_{count}" if count else name)
+        seen[name] = count + 1
+    return result
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 A check that is started alone, from the asset's page, proves its claim for all batches.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 
 import dagster as dg
@@ -79,12 +80,15 @@ def _preview_fault(root: RootResource, row: Fault) -> str | None:
     if row["status"] != "ok":
         return str(row["error"] or "there is no preview")
     try:
-        width, height, n_frames = check_preview((root.folder.path / str(row["uri"])).read_bytes())
+        data = (root.folder.path / str(row["uri"])).read_bytes()
+        width, height, n_frames = check_preview(data)
     except (OSError, ValueError) as fault:
         return str(fault)
     recorded = (row["width"], row["height"], row["n_frames"])
     if (width, height, n_frames) != recorded:
         return f"it has {width}x{height} pixels and {n_frames} pictures, recorded are {recorded}"
+    if hashlib.sha256(data).hexdigest() != row["sha256"]:
+        return "its bytes are not the ones that were recorded"
     return None
 
 

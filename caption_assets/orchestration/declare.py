@@ -1,4 +1,4 @@
-"""How an asset of the graph is declared: partition, policy, owner, schema and descriptions, the same way for all six."""
+"""How an asset of the graph is declared: partition, policy, owner, schema and description, the same way for all six."""
 
 import inspect
 import warnings
@@ -32,7 +32,7 @@ def video_batch_asset(
     recipe kind whose hand-bumped version the UI shows.
     """
     shown = TABLES[table].columns if table else tuple(columns)
-    metadata = {"dagster/column_schema": column_schema(shown)}
+    metadata: dict[str, Any] = {"dagster/column_schema": column_schema(shown)}
     if table:
         metadata["dagster/table_name"] = f"ledger.{table}"
 
@@ -68,5 +68,3 @@ def column_schema(columns: Sequence[Column]) -> dg.TableSchema:
             for column in columns
         ]
     )
-
-

@@ -12,8 +12,8 @@ from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
 from caption_assets.video.frame_store import (
     DecodeLimits,
-    FramesUnavailable,
     FrameStore,
+    FramesUnavailable,
     WindowFrames,
     clip_files,
     load_frames,

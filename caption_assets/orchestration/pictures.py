@@ -50,7 +50,9 @@ def _bars(counts: Sequence[int]) -> str:
         x, y = index * step, HISTOGRAM_HEIGHT - height
         bars.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{step - 2:.1f}" height="{height:.1f}" fill="#4f43dd"/>')
         if count:
-            bars.append(f'<text x="{x + step / 2:.1f}" y="{y - 4:.1f}" font-size="11" text-anchor="middle">{count}</text>')
+            bars.append(
+                f'<text x="{x + step / 2:.1f}" y="{y - 4:.1f}" font-size="11" text-anchor="middle">{count}</text>'
+            )
     size = f'width="{HISTOGRAM_WIDTH}" height="{HISTOGRAM_HEIGHT}"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" {size}>{"".join(bars)}</svg>'
 

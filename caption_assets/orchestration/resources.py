@@ -3,25 +3,51 @@
 The launchpad shows each setting with its range, since the Dagster models are made from `caption_assets.settings`.
 """
 
+from collections.abc import Sequence
 from copy import copy
 from typing import Any
 
 import dagster as dg
+from filelock import FileLock
 from pydantic import Field, PrivateAttr, create_model
 
-from caption_assets.engines.protocol import Engine
+from caption_assets.engines.protocol import Engine, EngineIdentity
 from caption_assets.engines.registry import AUTO, ENGINES, EngineEntry, choose_engine
 from caption_assets.ledger.database import Ledger
 from caption_assets.root import ROOT_VARIABLE, RootFolder
 from caption_assets.settings import EnhanceSettings, Settings, SettingsModel
 
+BATCH_LOCK_POLL_S = 0.2
 
-class RootResource(dg.ConfigurableResource):
+
+class RootResource(dg.ConfigurableResource[None]):
     """The root folder and its ledger."""
 
     path: str = Field(
         default="", description=f"Root folder; empty means the variable {ROOT_VARIABLE}, and without it ./data."
     )
+
+    _held: dict[str, FileLock] = PrivateAttr(default_factory=dict)
+
+    def hold(self, batches: Sequence[str]) -> None:
+        """Wait until no other run works on `batches`, and keep others off them until this run ends.
+
+        Two runs of one batch would do the same work twice, or mix their settings. Locks are taken in the order of
+        names, so that two runs never wait for each other.
+        """
+        for batch in sorted(set(batches) - self._held.keys()):
+            path = self.folder.batch_lock(batch)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path, poll_interval=BATCH_LOCK_POLL_S)
+            lock.acquire()
+            self._held[batch] = lock
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Let other runs have the batches."""
+        del context
+        while self._held:
+            _, lock = self._held.popitem()
+            lock.release()
 
     @property
     def folder(self) -> RootFolder:
@@ -34,12 +60,12 @@ class RootResource(dg.ConfigurableResource):
         return Ledger(self.folder)
 
 
-class EngineResource(dg.ConfigurableResource):
+class EngineResource(dg.ConfigurableResource[None]):
     """The engine: loaded at most once per process, only when there is work, and closed however the run ends."""
 
     engine: str = Field(default=AUTO, description=f"{AUTO}, {', '.join(ENGINES)}.")
 
-    _loaded: dict[tuple[str, str, str | None], Engine] = PrivateAttr(default_factory=dict)
+    _loaded: dict[EngineIdentity, Engine] = PrivateAttr(default_factory=dict)
 
     @property
     def entry(self) -> EngineEntry:
@@ -49,10 +75,10 @@ class EngineResource(dg.ConfigurableResource):
     def load(self, model: str, revision: str | None) -> Engine:
         """Return the engine with `model` loaded."""
         entry = self.entry
-        key = (entry.name, model, revision)
-        if key not in self._loaded:
-            self._loaded[key] = entry.load(model, revision)
-        return self._loaded[key]
+        identity = entry.identify(model, revision)
+        if identity not in self._loaded:
+            self._loaded[identity] = entry.load(model, revision)
+        return self._loaded[identity]
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Close every engine that was loaded."""
@@ -77,7 +103,7 @@ def _config_fields(model: type[SettingsModel], defaults: SettingsModel) -> dict[
     return fields
 
 
-class SettingsResource(dg.ConfigurableResource):
+class SettingsResource(dg.ConfigurableResource[None]):
     """The settings of a run. `settings_resource` gives it a field for each."""
 
     def values(self) -> Settings:

@@ -20,7 +20,7 @@ from caption_assets.ledger.database import Ledger
 from caption_assets.orchestration.partitions import video_batches
 from caption_assets.orchestration.resources import RootResource
 from caption_assets.root import RootFolder
-from caption_assets.uploads.batches import READY_FILE, FoundFile, changed_since, find_files, list_batches
+from caption_assets.uploads.batches import READY_FILE, FoundFile, find_files, is_recorded, list_batches
 
 N_BUCKETS = 512
 """A full cursor has about 10 kB."""
@@ -47,7 +47,7 @@ class UploadedBatch:
     @property
     def fingerprint(self) -> str:
         """16 hex digits that change with any file."""
-        parts = (f"{f.path}\x1f{f.bytes}\x1f{f.mtime_ns}\x1f{f.sidecar_mtime_ns}" for f in self.files)
+        parts = (f"{f.path}\x1f{f.bytes}\x1f{f.mtime_ns}\x1f{f.sidecar_mtime_ns}\x1f{f.problem}" for f in self.files)
         return hashlib.sha256("\x1e".join(parts).encode()).hexdigest()[:16]
 
     @property
@@ -123,10 +123,20 @@ def with_new_work(batches: Sequence[UploadedBatch], ledger: Ledger) -> list[Uplo
     }
 
     def is_new(batch: UploadedBatch, file: FoundFile) -> bool:
-        row = recorded.get((batch.name, file.path))
-        return row is None or changed_since(file, row["bytes"], row["mtime_ns"], row["sidecar_mtime_ns"])
+        return not is_recorded(file, recorded.get((batch.name, file.path)))
 
     return [batch for batch in batches if any(is_new(batch, file) for file in batch.files)]
+
+
+def run_key(root: RootFolder, batch: UploadedBatch, recorded: Sequence[Mapping[str, object]]) -> str:
+    """Return the key that keeps Dagster from running the same step twice: from what is recorded, to what lies there.
+
+    What is recorded is part of it, so that a change that is undone is a step of its own, and so is the root, since
+    several roots may share one Dagster home.
+    """
+    known = sorted(str(row) for row in recorded if row["batch"] == batch.name)
+    step = hashlib.sha256("\x1e".join([str(root.path), batch.fingerprint, *known]).encode()).hexdigest()[:16]
+    return f"{batch.name}:{step}"
 
 
 def choose(batches: Sequence[UploadedBatch], ledger: Ledger, before: Cursor) -> Choice:
@@ -176,6 +186,7 @@ def new_uploads_sensor(job_name: str) -> dg.SensorDefinition:
         before = Cursor.parse(context.cursor)
         choice = choose(batches, root.ledger, before)
         wanted = {batch.name for batch in choice.chosen}
+        recorded = root.ledger.named("registered_files", batches=sorted(wanted)) if wanted else []
         if not before.seen and batches:
             # A new Dagster home beside an old ledger: batches that need no run still are partitions.
             wanted |= {str(row["batch"]) for row in root.ledger.named("known_batches")} & {b.name for b in batches}
@@ -185,7 +196,7 @@ def new_uploads_sensor(job_name: str) -> dg.SensorDefinition:
             return dg.SkipReason(_why_nothing(len(batches), choice.n_waiting))
         return dg.SensorResult(
             run_requests=[
-                dg.RunRequest(run_key=f"{batch.name}:{batch.fingerprint}", partition_key=batch.name)
+                dg.RunRequest(run_key=run_key(root.folder, batch, recorded), partition_key=batch.name)
                 for batch in choice.chosen
             ],
             dynamic_partitions_requests=[video_batches.build_add_request(missing)] if missing else [],

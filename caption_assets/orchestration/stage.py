@@ -15,8 +15,9 @@ from typing import Any, Protocol
 import dagster as dg
 
 from caption_assets import __version__
-from caption_assets.ledger.database import Ledger
+from caption_assets.ledger.database import Ledger, LedgerError
 from caption_assets.ledger.parts import Row
+from caption_assets.orchestration.resources import RootResource
 from caption_assets.recipes import Recipe
 from caption_assets.root import RootFolder
 
@@ -65,11 +66,7 @@ class StageRun:
 
     def activate(self, recipe: Recipe) -> None:
         """Make `recipe` current for this batch, unless it is already."""
-        current = self.ledger.query(
-            "SELECT recipe_id FROM current_recipes WHERE kind = $kind AND batch = $batch",
-            kind=recipe.kind,
-            batch=self.batch,
-        )
+        current = self.ledger.named("batch_recipe", kind=recipe.kind, batch=self.batch)
         if current and current[0]["recipe_id"] == recipe.recipe_id:
             return
         self.commit(recipe_rows(recipe, self.batch, f"run:{self.run_id}", self.run_id))
@@ -89,9 +86,8 @@ class StageRun:
                 self.progress(done, total)
                 waiting = sum(map(len, pending.values()))
                 if waiting >= COMMIT_EVERY_ROWS or time.monotonic() - since >= COMMIT_EVERY_S:
-                    ready, pending = pending, {}
-                    self.commit(ready)
-                    since = time.monotonic()
+                    self.commit(pending)
+                    pending, since = {}, time.monotonic()
         finally:
             self.commit(pending)  # what is done stays done, however the stream ends
 
@@ -134,17 +130,23 @@ class StageRun:
 
 
 @contextmanager
-def stage(context: dg.AssetExecutionContext, root: Any, asset: str, batch: str, unit: str) -> Iterator[StageRun]:
+def stage(
+    context: dg.AssetExecutionContext, root: RootResource, asset: str, batch: str, unit: str
+) -> Iterator[StageRun]:
     """Run the body as one stage: its counts become a row of `runs` and metadata of the materialization.
 
     An exception is recorded as a failed run and raised again: data faults are rows, what comes here is a programming
     fault or a broken machine.
     """
+    root.hold(context.partition_keys)
     run = StageRun(context, root.folder, root.ledger, asset, batch)
     try:
         yield run
     except BaseException as fault:
-        run.commit({"runs": [run.run_row("failed", f"{type(fault).__name__}: {fault}"[:2000])]})
+        try:
+            run.commit({"runs": [run.run_row("failed", f"{type(fault).__name__}: {fault}"[:2000])]})
+        except (LedgerError, OSError) as second:
+            context.log.error(f"{batch}: the failed run could not be recorded: {second}")
         raise
     run.commit({"runs": [run.run_row("partial" if run.failed else "ok")]})
     context.log.info(f"{batch}: {run.summary(unit)} in {run.seconds:.1f} s")

@@ -65,13 +65,17 @@ def check_batch_name(name: str) -> str:
 
 
 def list_batches(uploads: Path) -> tuple[list[str], list[str]]:
-    """Return the batch names below `uploads`, sorted, and a sentence for each folder that cannot be one."""
+    """Return the batch names below `uploads`, sorted, and a sentence for each other thing that lies there."""
     if not uploads.is_dir():
         return [], []
     names, refused = [], []
     with os.scandir(uploads) as entries:
         for entry in entries:
-            if entry.name.startswith(".") or not entry.is_dir(follow_symlinks=False):
+            if entry.name.startswith("."):
+                continue
+            if not entry.is_dir(follow_symlinks=False):
+                what = "a linked folder is no batch" if entry.is_dir() else "a file outside a batch is not captioned"
+                refused.append(f"{printable(entry.name)!r}: {what}; put the files into a folder below uploads/")
                 continue
             try:
                 names.append(check_batch_name(entry.name))
@@ -105,9 +109,21 @@ def find_files(uploads: Path, batch: str) -> list[FoundFile]:
     return [_describe(uploads, path, found[path], sidecars) for path in rows]
 
 
-def changed_since(file: FoundFile, bytes_: object, mtime_ns: object, sidecar_mtime_ns: object) -> bool:
-    """Tell whether a file differs from what was recorded of it, by size and times, without reading it."""
-    return (file.bytes, file.mtime_ns, file.sidecar_mtime_ns) != (bytes_, mtime_ns, sidecar_mtime_ns)
+def is_recorded(file: FoundFile, row: Mapping[str, object] | None) -> bool:
+    """Tell whether a file is still what its row in `uploads` says, by size and times, without reading it.
+
+    A file that could not be used must have the same problem still. One that nothing was found out about (its worker
+    died, or took too long) is not recorded: it is looked at again.
+    """
+    if row is None or (file.bytes, file.mtime_ns, file.sidecar_mtime_ns) != (
+        row["bytes"],
+        row["mtime_ns"],
+        row["sidecar_mtime_ns"],
+    ):
+        return False
+    if file.problem is not None:
+        return bool(row["status"] == "quarantined" and row["error"] == file.problem)
+    return row["sha256"] is not None and row["status"] != "gone"
 
 
 def printable(path: str) -> str:

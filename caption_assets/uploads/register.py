@@ -35,7 +35,7 @@ def upload_row(
         "sha256": sha256,
         "clip_id": clip,
         "status": "ok" if clip else "quarantined",
-        "error": reason or (" ".join(facts.notes) or None if facts else None),
+        "error": reason or ("; ".join(facts.notes) or None if facts else None),
         "original_caption": original_caption,
         "sidecar_mtime_ns": file.sidecar_mtime_ns,
         "recipe_id": recipe,

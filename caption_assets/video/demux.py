@@ -30,7 +30,7 @@ VP8_SHOW_FRAME = 0x10
 """Bit of the first byte of a VP8 frame that is set when it is displayed (RFC 6386, section 9.1)."""
 
 
-class UnreadableVideo(Exception):  # noqa: N818 - it reads as a finding about the file
+class UnreadableVideo(Exception):
     """No caption can come from this file. `str()` is one sentence for the person who uploaded it."""
 
 

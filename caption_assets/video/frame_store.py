@@ -1,5 +1,6 @@
 """Packed frames as a cache: found where any run left them, made again from the clip where they were deleted."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ from caption_assets.video.cutting import CutJob, cut_clip
 from caption_assets.video.pack import PackRule, WindowRule, pack_path, read_pack
 from caption_assets.video.probe import ProbeLimits
 from caption_assets.video.workers import WorkerFailure, map_clips
+
+PARQUET_MAGIC = b"PAR1"
+"""First and last bytes of every Parquet file."""
 
 
 class FramesUnavailable(RuntimeError):
@@ -97,7 +101,7 @@ class FrameStore:
     def _find(self, window: WindowFrames) -> Path | None:
         for batch in dict.fromkeys([self._batch, *(file.batch for file in window.files)]):
             path = pack_path(self._root.frames(batch), window.window_id, self._rule.pack_id)
-            if path.is_file():
+            if _is_whole(path):
                 return path
         return None
 
@@ -118,6 +122,17 @@ class FrameStore:
             limits=self._limits.probe,
             only=frozenset(window.window_id for window in windows),
         )
+
+
+def _is_whole(path: Path) -> bool:
+    """Tell whether a pack lies at `path` and both its ends are there: a torn one is made again at once."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(PARQUET_MAGIC))
+            file.seek(-len(PARQUET_MAGIC), os.SEEK_END)
+            return head == file.read() == PARQUET_MAGIC
+    except OSError:
+        return False
 
 
 def load_frames(path: Path) -> PackedFrames:

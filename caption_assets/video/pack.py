@@ -181,7 +181,7 @@ def read_pack(path: Path) -> PackedFrames:
         CorruptPack: the file is not a whole pack.
     """
     try:
-        table = pl.read_parquet(path)
+        table = pl.read_parquet(path, glob=False)
         if table.schema != PACK_SCHEMA or table.height != 1:
             raise CorruptPack(f"{path.name} is not a pack of one window; delete it and pack the window again")
         row = table.row(0, named=True)

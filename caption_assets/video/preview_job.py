@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from caption_assets.ids import WindowId
-from caption_assets.video.pack import read_pack
+from caption_assets.video.frame_store import FramesUnavailable, load_frames
 from caption_assets.video.preview import PreviewRule, make_preview
 
 
@@ -41,7 +41,7 @@ class MadePreview:
 def write_preview(job: PreviewJob) -> MadePreview:
     """Write the preview to its target, under a temporary name first."""
     try:
-        frames = read_pack(job.pack)
+        frames = load_frames(job.pack)
         preview = make_preview(
             frames,
             job.start_s,
@@ -51,7 +51,7 @@ def write_preview(job: PreviewJob) -> MadePreview:
             source_width=job.source_width,
             source_height=job.source_height,
         )
-    except (OSError, ValueError) as fault:
+    except (FramesUnavailable, OSError, ValueError) as fault:
         return MadePreview(problem=str(fault))
     job.target.parent.mkdir(parents=True, exist_ok=True)
     temporary = job.target.with_name(f".{job.target.name}.{os.getpid()}.tmp")

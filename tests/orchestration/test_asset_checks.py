@@ -93,6 +93,8 @@ def overlap(root):
     """A clip's frames are in two windows."""
     window = rows_of(root, "windows", "start_frame > 0")[0]
     commit(root, "windows", [{**window, "window_id": "w" + "1" * 32, "start_frame": window["start_frame"] - 9}])
+    [manifest] = [row for row in rows_of(root, "window_sets") if row["clip_id"] == window["clip_id"]]
+    commit(root, "window_sets", [{**manifest, "n_windows": manifest["n_windows"] + 1}])
 
 
 def add_a_candidate_without_verdict(root):

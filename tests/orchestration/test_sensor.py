@@ -34,10 +34,11 @@ class Watcher:
 
     def tick(self) -> list[dg.RunRequest]:
         """Look once, register the partitions that are asked for, and return the run requests."""
-        context = dg.build_sensor_context(
-            self.instance, self.cursor, resources={"root": RootResource(path=str(self.root))}
-        )
-        with pytest.MonkeyPatch.context() as patch:
+        resources = {"root": RootResource(path=str(self.root))}
+        with (
+            dg.build_sensor_context(self.instance, self.cursor, resources=resources) as context,
+            pytest.MonkeyPatch.context() as patch,
+        ):
             patch.setattr(context.log, "warning", self.warnings.append)
             result = SENSOR(context)
         if isinstance(result, dg.SkipReason):
@@ -77,6 +78,7 @@ def record(root: Path, *batches: str) -> None:
             "bytes": file.bytes,
             "mtime_ns": file.mtime_ns,
             "sidecar_mtime_ns": file.sidecar_mtime_ns,
+            "sha256": "0" * 64,
             "status": "ok",
             "recipe_id": "r0",
             "run_id": f"run-{now.timestamp()}",

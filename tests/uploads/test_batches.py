@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from caption_assets.uploads.batches import (
     BatchNameError,
     FoundFile,
-    changed_since,
     check_batch_name,
     find_files,
+    is_recorded,
     list_batches,
     printable,
 )
@@ -89,9 +89,11 @@ def test_folders_are_batches_and_a_folder_that_cannot_be_one_is_told(tmp_path: P
     os.mkdir(os.fsencode(tmp_path) + b"/\xff")  # noqa: PTH102 - bytes
     names, refused = list_batches(tmp_path)
     assert names == ["a", "b"]
-    assert [reason.rpartition(": ")[2] for reason in refused] == [
+    assert [reason.rpartition(": ")[2].partition(";")[0] for reason in refused] == [
         "it is not valid UTF-8",
         "it must not hold control characters such as a newline",
+        "a file outside a batch is not captioned",
+        "a linked folder is no batch",
     ]
 
 
@@ -250,9 +252,28 @@ def test_a_batch_that_is_not_there_or_is_a_link_is_not_found(uploads: Path) -> N
             find_files(uploads, name)
 
 
-def test_a_file_has_changed_when_its_size_or_a_time_has() -> None:
-    file = FoundFile("x.mp4", 10, 20, Path("x.txt"), 30)
-    assert not changed_since(file, 10, 20, 30)
-    for recorded in ((11, 20, 30), (10, 21, 30), (10, 20, 31), (10, 20, None), (None, None, None)):
-        assert changed_since(file, *recorded)
-    assert not changed_since(FoundFile("dangling", None, None), None, None, None)
+ROW = {
+    "bytes": 10, "mtime_ns": 20, "sidecar_mtime_ns": 30, "sha256": "0" * 64, "status": "ok", "error": None,
+}  # fmt: skip
+
+
+def test_a_file_is_recorded_while_its_size_and_times_are_those_of_its_row():
+    file = FoundFile("a.mp4", 10, 20, None, 30)
+    assert is_recorded(file, ROW)
+    assert is_recorded(file, {**ROW, "status": "quarantined", "error": "no video stream in the file"})
+    assert not is_recorded(file, None)
+    for column in ("bytes", "mtime_ns", "sidecar_mtime_ns"):
+        assert not is_recorded(file, {**ROW, column: 11})
+
+
+def test_a_file_that_came_back_or_about_which_nothing_was_found_out_is_not_recorded():
+    file = FoundFile("a.mp4", 10, 20, None, 30)
+    assert not is_recorded(file, {**ROW, "status": "gone"})
+    assert not is_recorded(file, {**ROW, "status": "quarantined", "sha256": None, "error": "stopped after 600 s"})
+
+
+def test_an_unusable_file_is_recorded_while_its_problem_is_the_same():
+    file = FoundFile("dangling", None, None, problem="a link to nothing")
+    row = {**ROW, "bytes": None, "mtime_ns": None, "sidecar_mtime_ns": None, "sha256": None, "status": "quarantined"}
+    assert is_recorded(file, {**row, "error": "a link to nothing"})
+    assert not is_recorded(file, {**row, "error": "something else"})

@@ -33,3 +33,7 @@ def main_file(_):
 def note_and_sleep(path):
     path.write_text(str(os.getpid()))
     time.sleep(60)
+
+
+def take_too_long(_):
+    time.sleep(60)

@@ -1,12 +1,10 @@
--- The windows of a batch with the preview that was made last.
+-- The windows of a batch with the preview that it shows of each.
 SELECT w.path, w.window_index, w.window_id, w.clip_id, w.start_s, w.end_s, w.recipe_id AS window_recipe_id,
        r.params AS window_params, c.fps, c.display_height, c.display_width,
-       p.recipe_id AS preview_recipe_id, p.uri, p.bytes, p.width, p.height, p.n_frames, p.status, p.error
+       p.recipe_id AS preview_recipe_id, p.uri, p.sha256, p.bytes, p.width, p.height, p.n_frames, p.status, p.error
 FROM batch_windows w
 JOIN recipes r ON r.recipe_id = w.recipe_id
 JOIN live_clips c ON c.clip_id = w.clip_id
-LEFT JOIN (
-  SELECT * FROM previews QUALIFY row_number() OVER (PARTITION BY window_id ORDER BY created_at DESC, run_id) = 1
-) p ON p.window_id = w.window_id
+LEFT JOIN batch_previews p ON p.batch = w.batch AND p.window_id = w.window_id
 WHERE w.batch = $batch AND w.status = 'ok'
 ORDER BY w.path, w.start_frame;

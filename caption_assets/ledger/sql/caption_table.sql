@@ -28,7 +28,7 @@ enhanced AS (
   QUALIFY row_number() OVER (PARTITION BY e.candidate_id ORDER BY e.status = 'error', e.attempt DESC) = 1
 ),
 preview AS (
-  SELECT * FROM previews QUALIFY row_number() OVER (PARTITION BY window_id ORDER BY created_at DESC, run_id) = 1
+  SELECT * FROM batch_previews WHERE batch = $batch
 )
 SELECT w.batch, w.path AS clip_path, w.clip_id, c.video_sha256 AS clip_sha256, w.window_id, w.window_index,
        w.start_frame, w.end_frame, w.start_s, w.end_s, w.frame_indices, w.frame_times_s,

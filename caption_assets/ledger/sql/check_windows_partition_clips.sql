@@ -3,10 +3,11 @@ SELECT b.path, c.clip_id, c.n_frames, count(w.window_id) AS n_windows,
        sum(w.end_frame - w.start_frame + 1) AS covered
 FROM batch_window_sets b
 JOIN live_clips c ON c.clip_id = b.clip_id
-JOIN windows w ON w.clip_id = b.clip_id AND w.recipe_id = b.recipe_id
+LEFT JOIN windows w ON w.clip_id = b.clip_id AND w.recipe_id = b.recipe_id
 WHERE b.batch = $batch AND b.status = 'ok'
 GROUP BY b.path, c.clip_id, c.n_frames
-HAVING min(w.start_frame) <> 0
+HAVING count(w.window_id) = 0
+    OR min(w.start_frame) <> 0
     OR max(w.end_frame) <> c.n_frames - 1
     OR sum(w.end_frame - w.start_frame + 1) <> c.n_frames
     OR count(DISTINCT w.start_frame) <> count(*)

@@ -16,8 +16,26 @@ LEFT JOIN caption_candidates k ON k.window_id = m.window_id AND k.recipe_id = m.
 WHERE m.batch = $batch
 QUALIFY row_number() OVER (PARTITION BY m.window_id ORDER BY k.attempt DESC, k.sample_index) = 1
 UNION ALL
-SELECT 'preview', w.path || ' window ' || w.window_index, p.error
-FROM batch_windows w JOIN previews p ON p.window_id = w.window_id
+SELECT 'caption', w.path || ' window ' || w.window_index,
+       'every candidate was dropped: ' || string_agg(DISTINCT d.reason_code, ', ' ORDER BY d.reason_code)
+FROM batch_windows w
+JOIN batch_decisions b ON b.batch = w.batch AND b.window_id = w.window_id
+JOIN retention_decisions d ON d.decision_id = b.decision_id AND d.window_id = b.window_id
 WHERE w.batch = $batch
-QUALIFY row_number() OVER (PARTITION BY w.window_id ORDER BY p.created_at DESC) = 1 AND p.status = 'error'
+  AND NOT EXISTS (SELECT 1 FROM missing_captions m WHERE m.batch = w.batch AND m.window_id = w.window_id)
+GROUP BY w.path, w.window_index
+HAVING count(*) FILTER (d.action = 'keep') = 0
+UNION ALL
+SELECT 'enhancement', w.path || ' window ' || w.window_index, e.error
+FROM batch_windows w
+JOIN batch_decisions b ON b.batch = w.batch AND b.window_id = w.window_id
+JOIN retention_decisions d ON d.decision_id = b.decision_id AND d.window_id = b.window_id AND d.action = 'keep'
+JOIN current_recipes r ON r.kind = 'enhance' AND r.batch = w.batch
+JOIN enhanced_captions e ON e.candidate_id = d.candidate_id AND e.recipe_id = r.recipe_id
+WHERE w.batch = $batch
+QUALIFY row_number() OVER (PARTITION BY e.candidate_id ORDER BY e.attempt DESC) = 1 AND e.status = 'error'
+UNION ALL
+SELECT 'preview', w.path || ' window ' || w.window_index, p.error
+FROM batch_windows w JOIN batch_previews p ON p.batch = w.batch AND p.window_id = w.window_id
+WHERE w.batch = $batch AND p.status = 'error'
 ORDER BY what, name;

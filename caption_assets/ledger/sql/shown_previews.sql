@@ -1,4 +1,7 @@
--- Windows whose newest preview, the file that is there, was made by a recipe.
-SELECT window_id
-FROM (SELECT * FROM previews QUALIFY row_number() OVER (PARTITION BY window_id ORDER BY created_at DESC, run_id) = 1)
+-- Windows that have a preview file made by a recipe: the newest row with the file's path says who made it.
+SELECT DISTINCT window_id
+FROM (
+  SELECT * FROM previews WHERE uri IS NOT NULL
+  QUALIFY row_number() OVER (PARTITION BY uri ORDER BY created_at DESC, run_id) = 1
+)
 WHERE recipe_id = $recipe AND status = 'ok';

@@ -1,7 +1,8 @@
 -- Counts per batch and stage.
 WITH files AS (
   SELECT batch, count(*) FILTER (WHERE status = 'ok') AS files_ok,
-         count(*) FILTER (WHERE status = 'quarantined') AS files_quarantined
+         count(*) FILTER (WHERE status = 'quarantined') AS files_quarantined,
+         count(*) FILTER (WHERE status = 'gone') AS files_gone
   FROM live_uploads GROUP BY batch
 ),
 cut AS (
@@ -19,17 +20,19 @@ served AS (
 ),
 improved AS (
   SELECT w.batch, count(DISTINCT w.window_id) AS enhanced
-  FROM batch_windows w
+  FROM batch_decisions w
+  JOIN retention_decisions d ON d.decision_id = w.decision_id AND d.window_id = w.window_id AND d.action = 'keep'
   JOIN current_recipes r ON r.kind = 'enhance' AND r.batch = w.batch
-  JOIN enhanced_captions e ON e.window_id = w.window_id AND e.recipe_id = r.recipe_id AND e.status IN ('ok', 'truncated')
+  JOIN enhanced_captions e
+    ON e.candidate_id = d.candidate_id AND e.recipe_id = r.recipe_id AND e.status IN ('ok', 'truncated')
   GROUP BY w.batch
 ),
 shown AS (
   SELECT w.batch, count(DISTINCT w.window_id) AS previews
-  FROM batch_windows w JOIN previews p ON p.window_id = w.window_id AND p.status = 'ok'
+  FROM batch_previews w WHERE w.status = 'ok'
   GROUP BY w.batch
 )
-SELECT f.batch, f.files_ok, f.files_quarantined, coalesce(windows_ok, 0) AS windows_ok,
+SELECT f.batch, f.files_ok, f.files_quarantined, f.files_gone, coalesce(windows_ok, 0) AS windows_ok,
        coalesce(windows_error, 0) AS windows_error, coalesce(clips_without_windows, 0) AS clips_without_windows,
        coalesce(captioned, 0) AS captioned, coalesce(captions_not_current, 0) AS captions_not_current,
        coalesce(captions_missing, 0) AS captions_missing, coalesce(enhanced, 0) AS enhanced,

@@ -7,11 +7,13 @@ FROM uploads u
 WHERE NOT EXISTS (SELECT 1 FROM tombstones t WHERE t.object_kind = 'batch' AND t.object_id = u.batch)
 QUALIFY row_number() OVER (PARTITION BY u.batch, u.path ORDER BY u.created_at DESC, u.run_id) = 1;
 
--- The clips of each batch, once each, under the first of their paths.
+-- The clips of each batch, once each, under the first of their paths that is there. A clip whose files are all gone is
+-- served until a takedown: nothing disappears in silence.
 CREATE OR REPLACE VIEW batch_clips AS
-SELECT u.batch, u.clip_id, min(u.path) AS path, arg_min(u.original_caption, u.path) AS original_caption
+SELECT u.batch, u.clip_id, coalesce(min(u.path) FILTER (u.status = 'ok'), min(u.path)) AS path,
+       arg_min(u.original_caption, u.path) AS original_caption
 FROM live_uploads u
-WHERE u.status = 'ok'
+WHERE u.clip_id IS NOT NULL
   AND NOT EXISTS (SELECT 1 FROM tombstones t WHERE t.object_kind = 'clip' AND t.object_id = u.clip_id)
 GROUP BY u.batch, u.clip_id;
 
@@ -28,12 +30,20 @@ SELECT kind, batch, arg_max(recipe_id, valid_from) AS recipe_id
 FROM active_recipes
 GROUP BY kind, batch;
 
+-- Window sets whose windows are all there: a rebuild may have had to leave a part out.
+CREATE OR REPLACE VIEW complete_window_sets AS
+SELECT s.*
+FROM window_sets s
+LEFT JOIN (SELECT clip_id, recipe_id, count(*) AS n FROM windows GROUP BY clip_id, recipe_id) w
+  ON w.clip_id = s.clip_id AND w.recipe_id = s.recipe_id
+WHERE s.status <> 'error' AND s.n_windows = coalesce(w.n, 0);
+
 -- The window set that a batch shows of a clip: the current recipe's, until it is there the newest complete one.
 CREATE OR REPLACE VIEW batch_window_sets AS
 SELECT b.batch, b.clip_id, b.path, b.original_caption, s.recipe_id, s.n_windows, s.status, s.error,
-       s.recipe_id = r.recipe_id AS is_current
+       coalesce(s.recipe_id = r.recipe_id, false) AS is_current
 FROM batch_clips b
-JOIN window_sets s ON s.clip_id = b.clip_id AND s.status <> 'error'
+JOIN complete_window_sets s ON s.clip_id = b.clip_id
 LEFT JOIN current_recipes r ON r.kind = 'window' AND r.batch = b.batch
 QUALIFY row_number() OVER (
   PARTITION BY b.batch, b.clip_id
@@ -56,7 +66,7 @@ SELECT b.batch, b.clip_id, b.path, r.recipe_id
 FROM batch_clips b
 JOIN current_recipes r ON r.kind = 'window' AND r.batch = b.batch
 WHERE NOT EXISTS (
-  SELECT 1 FROM window_sets s WHERE s.clip_id = b.clip_id AND s.recipe_id = r.recipe_id AND s.status <> 'error'
+  SELECT 1 FROM complete_window_sets s WHERE s.clip_id = b.clip_id AND s.recipe_id = r.recipe_id
 );
 
 -- The increment: windows with fewer final candidates than their recipe asks for. An error is none. An empty or refused
@@ -83,13 +93,14 @@ LEFT JOIN (
 WHERE w.status = 'ok' AND coalesce(CASE c.final_stage WHEN 1 THEN k.have_1 ELSE k.have_2 END, 0) < c.n;
 
 -- The decision that each batch shows of a window: a person beats a policy, the current caption recipe beats an older
--- one, the current policy beats an older one, then the newest.
+-- one, the current policy beats an older one, one that compared with this batch's original caption beats one that did
+-- not, then the newest.
 CREATE OR REPLACE VIEW batch_decisions AS
 SELECT w.batch, w.window_id, d.decision_id, d.recipe_id, d.policy_recipe_id, d.decided_by, d.created_at,
-       coalesce(d.recipe_id = c.recipe_id, false) AS is_current
+       coalesce(d.recipe_id = c.recipe_id, false) AND w.window_is_current AS is_current
 FROM batch_windows w
 JOIN (
-  SELECT DISTINCT window_id, decision_id, recipe_id, policy_recipe_id, decided_by, created_at
+  SELECT DISTINCT window_id, decision_id, recipe_id, policy_recipe_id, reference_sha256, decided_by, created_at
   FROM retention_decisions
 ) d ON d.window_id = w.window_id
 LEFT JOIN current_recipes c ON c.kind = 'caption' AND c.batch = w.batch
@@ -99,6 +110,7 @@ QUALIFY row_number() OVER (
   ORDER BY starts_with(d.decided_by, 'user:') DESC,
            coalesce(d.recipe_id = c.recipe_id, false) DESC,
            coalesce(d.policy_recipe_id = p.recipe_id, false) DESC,
+           d.reference_sha256 IS NOT DISTINCT FROM sha256(w.original_caption) DESC,
            d.created_at DESC,
            d.decision_id
 ) = 1;
@@ -109,6 +121,23 @@ FROM batch_decisions
 QUALIFY row_number() OVER (
   PARTITION BY window_id
   ORDER BY starts_with(decided_by, 'user:') DESC, is_current DESC, created_at DESC, decision_id
+) = 1;
+
+-- The preview that each batch shows of a window. A file is what the newest row with its path says; among the files of a
+-- window the batch's own recipe comes first, then the newest.
+CREATE OR REPLACE VIEW batch_previews AS
+SELECT w.batch, p.*
+FROM batch_windows w
+JOIN (
+  SELECT * FROM previews
+  QUALIFY row_number() OVER (
+    PARTITION BY window_id, coalesce(uri, recipe_id) ORDER BY created_at DESC, run_id
+  ) = 1
+) p ON p.window_id = w.window_id
+LEFT JOIN current_recipes r ON r.kind = 'preview' AND r.batch = w.batch
+QUALIFY row_number() OVER (
+  PARTITION BY w.batch, w.window_id
+  ORDER BY coalesce(p.recipe_id = r.recipe_id, false) DESC, p.created_at DESC, p.run_id
 ) = 1;
 
 -- What a consumer reads: the kept captions. is_current is false while an older recipe's caption is served.
