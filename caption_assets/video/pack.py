@@ -16,10 +16,11 @@ import simplejpeg
 from caption_assets.engines.protocol import PackedFrames
 from caption_assets.ids import digest
 from caption_assets.video.budget import fit_resolution
-from caption_assets.video.decode import TimesOutOfOrder, UprightScaler, decode_frames
+from caption_assets.video.decode import TimesOutOfOrder, decode_frames
 from caption_assets.video.demux import ProbeLimits, UnreadableVideo
 from caption_assets.video.probe import ClipFacts
 from caption_assets.video.sampling import DEFAULT_SAMPLING_FPS, check_sampling_fps, sample_frames
+from caption_assets.video.upright import UprightScaler
 from caption_assets.video.windowing import (
     DEFAULT_REMAINDER_THRESHOLD,
     DEFAULT_WINDOW_SIZE,

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caption_assets.video import decode
-from caption_assets.video.decode import TimesOutOfOrder, UprightScaler, decode_frames
+from caption_assets.video.decode import TimesOutOfOrder, decode_frames
 from caption_assets.video.probe import UnreadableVideo, probe_clip
+from caption_assets.video.upright import UprightScaler
 from tests.video.films import CLIPS, HEIGHT, WIDTH, make_film, number_of
 
 KINDS = [
