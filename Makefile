@@ -19,7 +19,7 @@ demo: .venv/installed
 	$(BIN)/caption-assets run clips --batch $(DEMO_BATCH) --root data
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadscope
 
 ui: .venv/installed
 	$(BIN)/dagster dev
