@@ -7,6 +7,7 @@ on a third of real files.
 import math
 import statistics
 import struct
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -32,6 +33,8 @@ from caption_assets.video.demux import (
     open_clip,
     video_packets,
 )
+from caption_assets.video.random_access import is_random_access
+from caption_assets.video.sparse import NO_PTS, PacketIndex
 
 __all__ = ["ClipFacts", "ProbeLimits", "UnreadableVideo", "probe_clip"]
 
@@ -49,6 +52,9 @@ STEP_TOLERANCE = 0.1
 
 STREAMED_CONTAINERS = frozenset(("mpeg", "mpegts"))
 """Containers in which a cut packet looks like a whole one."""
+
+CONTAINERS_WITH_DTS = frozenset(("mov,mp4,m4a,3gp,3g2,mj2", "mpeg", "mpegts"))
+"""Containers that store decoding times beside presentation times; for the others the library makes them up."""
 
 GUESSED_PTS = frozenset((("avi", "h264"), ("avi", "hevc")))
 """Container and codec where the library invents presentation times in the order of decoding: AVI stores none, and
@@ -80,6 +86,7 @@ class ClipFacts:
     container, codec, pix_fmt: names of the library.
     n_frames: frames that are displayed.
     pts: ascending presentation times in `time_base`, one per frame.
+    packets: what the file holds in its own order, to plan which of it is decoded.
     time_base: seconds of one unit of `pts`.
     by_pts: whether decoded frames carry the times in `pts`; else they match by their order of output.
     first_pts_s: seconds on the container's clock at which the first frame is shown.
@@ -104,6 +111,7 @@ class ClipFacts:
     pix_fmt: str
     n_frames: int
     pts: tuple[int, ...]
+    packets: PacketIndex
     time_base: Fraction
     by_pts: bool
     first_pts_s: float
@@ -169,7 +177,7 @@ def probe_clip(path: Path, limits: ProbeLimits = ProbeLimits()) -> ClipFacts:  #
     with open_clip(path, limits) as (container, stream):
         size = path.stat().st_size
         promised = declared_size(path) or 0
-        pictures, first = _read_pictures(container, stream, limits)
+        pictures, packets, first = _read_pictures(container, stream, limits)
         cut = promised > size
         n_read = len(pictures)
         whole = _without_cut_tail(pictures, cut and container.format.name in STREAMED_CONTAINERS)
@@ -180,28 +188,35 @@ def probe_clip(path: Path, limits: ProbeLimits = ProbeLimits()) -> ClipFacts:  #
         rate = _stream_rate(stream)
         has_pts = (container.format.name, stream.codec_context.name) not in GUESSED_PTS
         timeline = _timeline(whole, first.pts, has_pts, rate, _time_base(stream))
-        return _facts(container, stream, first, timeline, rate, size, promised, n_read - len(whole), limits)
+        return _facts(container, stream, first, timeline, packets, rate, size, promised, n_read - len(whole), limits)
 
 
 def _read_pictures(
     container: InputContainer, stream: VideoStream, limits: ProbeLimits
-) -> tuple[list[_Picture], VideoFrame | None]:
-    """Return every displayed packet in file order, and the first frame that decodes without an error."""
-    codec = stream.codec_context.name
+) -> tuple[list[_Picture], PacketIndex, VideoFrame | None]:
+    """Return every displayed packet, all packets, both in file order, and the first frame that decodes cleanly."""
+    codec, extradata = stream.codec_context.name, stream.codec_context.extradata
     pictures: list[_Picture] = []
+    pts, is_key, is_access = array("q"), bytearray(), bytearray()
+    keeps_both_times, differ = container.format.name in CONTAINERS_WITH_DTS, False
     first: VideoFrame | None = None
     for n_packets, packet in enumerate(video_packets(container, stream)):
         if n_packets >= limits.max_packets:
             raise UnreadableVideo(f"over {limits.max_packets:,} packets; split the file")
         if first is None and n_packets < MAX_PACKETS_TO_FIRST_FRAME:
             first = _first_frame(stream, packet)
+        if packet.size:
+            pts.append(NO_PTS if packet.pts is None else packet.pts)
+            differ = differ or (None not in (packet.pts, packet.dts) and packet.pts != packet.dts)
+            is_key.append(packet.is_keyframe)
+            is_access.append(packet.is_keyframe and is_random_access(memoryview(packet), codec, extradata))
         if is_picture(packet, codec):
             pictures.append(
                 _Picture(packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe, packet.is_corrupt)
             )
             if len(pictures) > limits.max_frames:
                 raise UnreadableVideo(f"over {limits.max_frames:,} frames; split the file")
-    return pictures, first
+    return pictures, PacketIndex(pts, bytes(is_key), bytes(is_access), keeps_both_times and differ), first
 
 
 def _first_frame(stream: VideoStream, packet: "Packet[VideoStream]") -> VideoFrame | None:
@@ -269,6 +284,7 @@ def _facts(
     stream: VideoStream,
     first: VideoFrame,
     timeline: _Timeline,
+    packets: PacketIndex,
     rate: Fraction,
     size: int,
     promised: int,
@@ -342,6 +358,7 @@ def _facts(
         pix_fmt=first.format.name,
         n_frames=n_frames,
         pts=pts,
+        packets=packets,
         time_base=time_base,
         by_pts=timeline.by_pts,
         first_pts_s=first_pts_s,

@@ -79,7 +79,7 @@ def test_decoding_stops_after_the_last_wanted_frame(monkeypatch):
     facts = probe_clip(path)
     fed = []
     original = decode._Damage.feed
-    monkeypatch.setattr(decode._Damage, "feed", lambda self, packet: (fed.append(1), original(self, packet)))
+    monkeypatch.setattr(decode._Damage, "feed", lambda self, *packet: (fed.append(1), original(self, *packet)))
     assert [index for index, _ in decode_frames(path, facts, [3, 5])] == [3, 5]
     assert len(fed) < 20
 
