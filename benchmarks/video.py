@@ -1,0 +1,393 @@
+"""How fast windows are cut, against the decoder alone and against the way of the peers. Prints Markdown tables.
+
+    make bench-video
+
+Films are made once from the clips in `clips/`. Every figure is CPU time (user and system, children included) unless it
+says otherwise; the runs to compare take turns, and what is shown is the median of the runs and the median of the
+ratios of each turn.
+"""
+
+import argparse
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+
+from caption_assets import ids
+from caption_assets.engines.protocol import PackedFrames
+from caption_assets.ids import RecipeId, WindowId
+from caption_assets.video.cutting import Cut, CutJob, cut_clip
+from caption_assets.video.decode import decode_frames
+from caption_assets.video.pack import PackRule, WindowRule, pack_path, plan_clip
+from caption_assets.video.preview import PreviewRule, make_preview
+from caption_assets.video.probe import ClipFacts, ProbeLimits, probe_clip
+from caption_assets.video.upright import UprightScaler
+from caption_assets.video.workers import WorkerFailure, map_clips
+
+CLIPS = Path(__file__).parents[1] / "clips"
+PREVIEW_HEIGHT = 240
+
+
+@dataclass(frozen=True)
+class Film:
+    """A film made from a clip in `clips/` that is played again and again."""
+
+    name: str
+    clip: str
+    size: tuple[int, int]
+    seconds: int
+    encode: tuple[str, ...]
+
+
+X264 = ("-c:v", "libx264", "-preset", "medium", "-crf", "23")
+FILMS = (
+    Film("h264_720p.mp4", "bigbuckbunny.mp4", (1280, 720), 40, X264),
+    Film("h264_1080p.mp4", "bigbuckbunny.mp4", (1920, 1080), 40, X264),
+    Film("h264_720p_water.mp4", "ocean.mp4", (1280, 720), 40, X264),
+    Film("h264_1080p_water.mp4", "ocean.mp4", (1920, 1080), 40, X264),
+    Film("h264_720p_no_b.mp4", "bigbuckbunny.mp4", (1280, 720), 40, (*X264, "-bf", "0")),
+    Film("hevc_720p.mp4", "bigbuckbunny.mp4", (1280, 720), 20, ("-c:v", "libx265", "-preset", "fast")),
+    Film("mpeg2_480p.mpg", "bigbuckbunny.mp4", (854, 480), 40, ("-c:v", "mpeg2video", "-b:v", "3M", "-bf", "2")),
+    Film("vp8_480p.webm", "bigbuckbunny.mp4", (854, 480), 40, ("-c:v", "libvpx", "-b:v", "1M", "-cpu-used", "5")),
+)
+LONG_FILMS = (
+    Film("long_1080p.mp4", "ocean.mp4", (1920, 1080), 600, ("-c:v", "libx264", "-preset", "ultrafast", "-crf", "28")),
+    Film("long_2160p.mp4", "ocean.mp4", (3840, 2160), 60, ("-c:v", "libx264", "-preset", "ultrafast", "-crf", "28")),
+)
+
+
+def main() -> None:
+    """Run the parts that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--films", type=Path, default=Path(tempfile.gettempdir()) / "caption_assets_bench")
+    parser.add_argument("parts", nargs="*", default=["speed", "peers", "cores", "memory"])
+    asked = parser.parse_args()
+    if shutil.which("ffmpeg") is None:
+        sys.exit("bench-video compares with the ffmpeg program: install it (apt-get install ffmpeg)")
+    asked.films.mkdir(parents=True, exist_ok=True)
+    print(f"{os.cpu_count()} cores, PyAV {av.__version__}, {_ffmpeg_version()}, {asked.runs} runs\n")
+    parts = {"speed": speed, "peers": peers, "cores": cores, "memory": memory}
+    for part in asked.parts:
+        parts[part](asked.films, asked.runs)
+
+
+def speed(folder: Path, runs: int) -> None:
+    """Cutting windows against decoding every frame."""
+    rows = []
+    for film in FILMS:
+        path = make(folder, film)
+        n_frames = probe_clip(path).n_frames
+        times = in_turn(
+            {
+                "program": lambda path=path: ffmpeg("-threads", "1", "-i", path, "-map", "0:v:0", "-f", "null", "-"),
+                "every frame": lambda path=path: decode_every_frame(path),
+                "floor": lambda path=path: decode_wanted(path),
+                "windows": lambda path=path: cut(path),
+                "with previews": lambda path=path: cut(path, previews=True),
+            },
+            runs,
+        )
+        rows.append(
+            (
+                film.name,
+                f"{n_frames / times.median('every frame'):,.0f}",
+                *(
+                    f"{times.ratio('every frame', what):.2f}"
+                    for what in ("program", "floor", "windows", "with previews")
+                ),
+            )
+        )
+    print("Frames a second of one PyAV thread that decodes every frame, and the speed of others over it:\n")
+    table(("film", "frames/s", "ffmpeg -threads 1 -f null", "sparse decode alone", "windows", "with previews"), rows)
+
+
+def peers(folder: Path, runs: int) -> None:
+    """Cutting windows and previews against the way described of the peers."""
+    rows = []
+    for film in FILMS[:2]:
+        path = make(folder, film)
+        times = in_turn(
+            {
+                "ours": lambda path=path: cut(path, previews=True),
+                "theirs": lambda path=path: as_the_peers_do(path, window_files=True),
+                "theirs without files": lambda path=path: as_the_peers_do(path, window_files=False),
+            },
+            runs,
+        )
+        rows.append(
+            (
+                film.name,
+                f"{times.median('ours'):.2f}",
+                f"{times.ratio('theirs', 'ours'):.1f}",
+                f"{times.ratio('theirs without files', 'ours'):.1f}",
+            )
+        )
+    print("CPU of windows, frames and previews, and how many times as much the way of the peers takes:\n")
+    table(("film", "ours, s", "peers", "peers without window mp4"), rows)
+
+
+def cores(folder: Path, runs: int) -> None:
+    """Clips a second of two workers against one, in wall-clock time."""
+    path = make(folder, FILMS[0])
+    with tempfile.TemporaryDirectory(dir=folder) as copies:
+        films = [Path(copies) / f"{i}.mp4" for i in range(8)]
+        for film in films:
+            os.link(path, film)
+        ratios = []
+        for _ in range(runs):
+            one, two = (wall(lambda n=n: cut_all(films, n)) for n in (1, 2))
+            ratios.append(one / two)
+    print(f"Clips a second of two workers over one, 8 clips, start of the workers included: "
+          f"{statistics.median(ratios):.2f}\n")  # fmt: skip
+
+
+def memory(folder: Path, runs: int) -> None:
+    """Peak memory of cutting long films, and of small and large batches."""
+    rows = []
+    for film in LONG_FILMS:
+        path = make(folder, film)
+        rows.append((f"{film.name}, {film.seconds} s", *in_a_fresh_process("cut_one", path)))
+    small = make(folder, Film("small.mp4", "ocean.mp4", (640, 360), 10, X264))
+    for n in (10, 1000):
+        rows.append((f"{n:,} clips of 10 s", *in_a_fresh_process("cut_many", small, n)))
+    print("Peak resident memory in MB:\n")
+    table(("work", "the process that hands out work", "the largest worker"), rows)
+
+
+# what is measured
+
+
+def decode_every_frame(path: Path) -> None:
+    """Decode a film with one thread and look at nothing."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type, stream.codec_context.thread_count = "NONE", 1
+        for _ in container.decode(stream):
+            pass
+
+
+def decode_wanted(path: Path) -> None:
+    """Decode what the sampled frames need, and look at nothing: what cutting cannot be faster than."""
+    facts = probe_clip(path)
+    wanted = {i for window in plan_clip(facts, WindowRule()) for i in window.frame_indices}
+    for _ in decode_frames(path, facts, wanted):
+        pass
+
+
+def cut(path: Path, previews: bool = False) -> None:
+    """Cut, pack and hash the windows of a film as the asset does, and make their previews."""
+    with tempfile.TemporaryDirectory() as folder:
+        facts = probe_clip(path) if previews else None
+        done = cut_clip(job_for(path, Path(folder)))
+        assert done.problem is None and all(window.outcome.status == "ok" for window in done.windows)
+        if facts is not None:
+            for window in done.windows:
+                preview_of(facts, window.window_id, window.outcome.window.start_s, window.outcome.window.end_s, folder)
+
+
+def preview_of(facts: ClipFacts, window_id: WindowId, start_s: float, end_s: float, folder: str) -> None:
+    """Make a preview from packed frames."""
+    from caption_assets.video.pack import read_pack
+
+    frames: PackedFrames = read_pack(pack_path(Path(folder), window_id, PackRule().pack_id))
+    made = make_preview(
+        frames, start_s, end_s, PreviewRule(target_height=PREVIEW_HEIGHT), source_fps=facts.fps,
+        source_width=facts.display_width, source_height=facts.display_height,
+    )  # fmt: skip
+    (Path(folder) / f"{window_id}.webp").write_bytes(made.data)
+
+
+def as_the_peers_do(path: Path, window_files: bool) -> None:
+    """Decode every frame to pixels and keep the sampled ones; a program run for each window file and each preview."""
+    facts = probe_clip(path)
+    scaler = UprightScaler(facts)
+    with tempfile.TemporaryDirectory() as folder:
+        for number, window in enumerate(plan_clip(facts, WindowRule())):
+            wanted, kept = set(window.frame_indices), []
+            with av.open(str(path)) as container:  # each window opens its clip again and reads up to its end
+                container.streams.video[0].thread_type = "NONE"
+                for index, frame in enumerate(container.decode(video=0)):
+                    if index > window.end_frame:
+                        break
+                    if index in wanted:
+                        kept.append(scaler.rgb(frame, 640, 1152))
+            source, times = path, ("-ss", f"{window.start_s:.6f}", "-t", f"{window.end_s - window.start_s:.6f}")
+            if window_files:
+                source = Path(folder) / f"{number}.mp4"
+                ffmpeg(*times, "-i", path, "-an", "-c:v", "libx264", source)
+                times = ()
+            ffmpeg(
+                *times, "-i", source, "-an", "-vf", f"fps=1,scale=-1:{PREVIEW_HEIGHT}", "-c:v", "libwebp",
+                "-lossless", "0", "-compression_level", "6", "-q:v", "50", "-loop", "0",
+                Path(folder) / f"{number}.webp",
+            )  # fmt: skip
+
+
+def cut_all(films: Sequence[Path], workers: int) -> None:
+    """Cut films side by side, as the asset does."""
+    with tempfile.TemporaryDirectory() as folder:
+        for _, result in map_clips(cut_clip, (job_for(f, Path(folder)) for f in films), workers=workers, timeout_s=600):
+            assert isinstance(result, Cut), result.reason if isinstance(result, WorkerFailure) else result
+
+
+def job_for(path: Path, folder: Path) -> CutJob:
+    """Return the job of a film; its name stands for its content."""
+    status = path.stat()
+    return CutJob(
+        clip_id=ids.clip_id(f"{path.name:0>64}"), location=path, expected_bytes=status.st_size,
+        expected_mtime_ns=status.st_mtime_ns, window_recipe=RecipeId("r0"), window_rule=WindowRule(),
+        pack_rule=PackRule(), folder=folder, limits=ProbeLimits(),
+    )  # fmt: skip
+
+
+def cut_one(path: str) -> None:
+    """Cut one film in a worker."""
+    cut_all([Path(path)], 1)
+
+
+def cut_many(path: str, n: str) -> None:
+    """Cut one small film many times over, under many names."""
+    with tempfile.TemporaryDirectory(dir=Path(path).parent) as copies:
+        films = [Path(copies) / f"{i}.mp4" for i in range(int(n))]
+        for film in films:
+            os.link(path, film)
+        cut_all(films, 2)
+
+
+# how it is measured
+
+
+class Times:
+    """CPU seconds of each way, turn by turn."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, list[float]] = {}
+
+    def note(self, what: str, seconds: float) -> None:
+        """Add a turn."""
+        self._seconds.setdefault(what, []).append(seconds)
+
+    def median(self, what: str) -> float:
+        """Return the median of a way."""
+        return statistics.median(self._seconds[what])
+
+    def ratio(self, over: str, under: str) -> float:
+        """Return the median of what one way takes over what another takes in the same turn."""
+        pairs = zip(self._seconds[over], self._seconds[under], strict=True)
+        return statistics.median(a / b for a, b in pairs)
+
+
+def in_turn(ways: dict[str, Callable[[], None]], runs: int) -> Times:
+    """Run each way once to warm up, then all of them in turn."""
+    times = Times()
+    for turn in range(runs + 1):
+        for what, way in ways.items():
+            before = cpu_seconds()
+            way()
+            if turn:
+                times.note(what, cpu_seconds() - before)
+    return times
+
+
+def cpu_seconds() -> float:
+    """Return what this process and its ended children have used."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+def wall(work: Callable[[], None]) -> float:
+    """Return the seconds that pass."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def in_a_fresh_process(function: str, *arguments: object) -> tuple[str, str]:
+    """Return the peak MB of a new process that runs a function of this file, and of its largest descendant."""
+    script = (
+        f"import resource, sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import video; "
+        f"video.{function}(*sys.argv[1:]); "
+        "print(*(resource.getrusage(w).ru_maxrss for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))"
+    )
+    done = [sys.executable, "-c", script, *map(str, arguments)]
+    watched = subprocess.Popen(done, stdout=subprocess.PIPE, text=True)
+    with ThreadPoolExecutor(1) as pool:
+        largest = pool.submit(_largest_descendant, watched)
+        output, _ = watched.communicate()
+        if watched.returncode:
+            raise RuntimeError(f"{function} failed")
+        return f"{int(output.split()[0]) / 1024:,.0f}", f"{largest.result() / 1024:,.0f}"
+
+
+def _largest_descendant(process: "subprocess.Popen[str]") -> int:
+    """Return the largest peak in KiB seen in any descendant until the process ends, looking every 20 ms."""
+    peak = 0
+    while process.poll() is None:
+        for pid in _descendants(process.pid):
+            try:
+                status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+            except OSError:
+                continue
+            peak = max(peak, next((int(line.split()[1]) for line in status.splitlines() if "VmHWM" in line), 0))
+        time.sleep(0.02)
+    return peak
+
+
+def _descendants(pid: int) -> Iterable[int]:
+    try:
+        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return
+    for child in children:
+        yield child
+        yield from _descendants(child)
+
+
+def make(folder: Path, film: Film) -> Path:
+    """Return where a film lies; make it first where it is not there."""
+    path = folder / film.name
+    if not path.exists():
+        width, height = film.size
+        staged = path.with_name(f"making_{path.name}")
+        ffmpeg(
+            "-stream_loop", "-1", "-i", CLIPS / film.clip, "-an", "-t", film.seconds,
+            "-vf", f"scale={width}:{height}:flags=bicubic", "-pix_fmt", "yuv420p", *film.encode, staged,
+        )  # fmt: skip
+        staged.replace(path)
+    return path
+
+
+def ffmpeg(*arguments: object) -> None:
+    """Run the program.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    subprocess.run(["ffmpeg", "-v", "error", "-nostdin", "-y", *map(str, arguments)], check=True)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a Markdown table."""
+    for row in (head, ["---"] * len(head), *rows):
+        print(f"| {' | '.join(row)} |")
+    print()
+
+
+def _ffmpeg_version() -> str:
+    said = subprocess.run(["ffmpeg", "-version"], check=True, capture_output=True, text=True).stdout
+    return " ".join(said.split()[:3])
+
+
+if __name__ == "__main__":
+    main()
