@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import cast
 
 import av
+import av.logging
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from caption_assets.video.container import index_is_missing, missing_bytes
@@ -108,6 +110,34 @@ def video_packets(container: InputContainer, stream: VideoStream) -> "Iterator[P
         # PyAV 18.1 ends so where a stream of its own begins in the middle of the file; all packets were read by then.
         pass
     yield cast("Packet[VideoStream]", Packet())
+
+
+def decode_packet(stream: VideoStream, packet: "Packet[VideoStream] | None") -> tuple[list[VideoFrame], bool]:
+    """Decode one packet, None or an empty one for the rest; return its frames, and whether the decoder complained.
+
+    A decoder conceals most damage and raises nothing; that the frame is not what was filmed, it only logs. The stricter
+    `err_detect=explode` finds the same damage and drops whole frames that were due before it.
+
+    Raises:
+        av.FFmpegError, EOFError: as the library does.
+    """
+    with _hear_errors() as heard:
+        frames = stream.codec_context.decode(packet if packet is not None and packet.size else None)
+    return frames, bool(heard)
+
+
+@contextmanager
+def _hear_errors() -> Iterator[list[tuple[int, str, str]]]:
+    """Collect what the library logs as an error in this thread; settings of its log are as before afterwards."""
+    level, skips = av.logging.get_level(), av.logging.get_skip_repeated()
+    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)
+    try:
+        with av.logging.Capture(True) as heard:
+            yield heard
+    finally:
+        av.logging.set_level(level)
+        av.logging.set_skip_repeated(skips)
 
 
 def is_picture(packet: "Packet[VideoStream]", codec: str) -> bool:
