@@ -19,7 +19,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from caption_assets.video.container import index_is_missing, missing_bytes
+from caption_assets.video.container import index_is_missing, missing_bytes, unlisted_samples
 
 CONTAINER_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts"
 """Demuxers that may be used: none of them reads a second file (external references of MOV are off by default)."""
@@ -90,6 +90,8 @@ def open_clip(path: Path, limits: ProbeLimits) -> Iterator[tuple[InputContainer,
             raise UnreadableVideo("not a regular file")
         if status.st_size == 0:
             raise UnreadableVideo("empty file (0 bytes): upload it again")
+        if (promised := unlisted_samples(path)) > limits.max_packets:
+            raise UnreadableVideo(f"its header promises {promised:,} samples, allowed: up to {limits.max_packets:,}")
         file = _NamelessFile(path)
         with _open_container(path, file, limits) as container:
             yield container, _video_stream(container, limits)
