@@ -177,7 +177,7 @@ def _open_container(path: Path, file: _NamelessFile, limits: ProbeLimits) -> Inp
     except (av.FFmpegError, ValueError) as error:
         if index_is_missing(path):
             raise UnreadableVideo(
-                "the index (moov) is missing: the file is incomplete, upload it again"
+                "the index (moov) is missing: the file is incomplete or damaged, upload it again"
                 + (f" ({missing:,} bytes are not there)" if (missing := missing_bytes(path)) else "")
             ) from error
         if missing := missing_bytes(path):

@@ -294,7 +294,7 @@ def _facts(
     times_s = [float((p - pts[0]) * time_base) for p in pts]
     span_s = times_s[-1]
     if span_s > limits.max_duration_s:
-        raise UnreadableVideo(f"{span_s:,.0f} s long, allowed: up to {limits.max_duration_s:,.0f} s; split the file")
+        raise UnreadableVideo(f"{span_s:,.1f} s long, allowed: up to {limits.max_duration_s:,g} s; split the file")
     steps = [after - before for before, after in pairwise(times_s)]
     usual_step = statistics.median(steps) if steps else 0.0
     last_step = float(timeline.last_duration * time_base)
