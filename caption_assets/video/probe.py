@@ -231,7 +231,7 @@ def _without_cut_tail(pictures: Sequence[_Picture], last_is_cut: bool) -> list[_
 def _without_uncertain_tail(pictures: list[_Picture], has_pts: bool, reorders: bool) -> list[_Picture]:
     """Drop what has no certain place in a cut AVI, which stores no times: frames take the places of those before them.
 
-    With one decoded ahead of its turn, that is the one shown last; where any number may be, all from the last key frame.
+    With one decoded ahead of its turn, that is the one shown last; where many may be, all from the last key frame on.
     """
     if has_pts:
         shown_last = max((p.pts for p in pictures if p.pts is not None), default=None) if reorders else None
