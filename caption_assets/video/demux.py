@@ -28,6 +28,9 @@ CONTAINER_NAMES = "MP4, MOV, Matroska, WebM, AVI, MPEG program stream or MPEG tr
 
 READ_BYTES = 1 << 16
 
+MAX_RESUMPTIONS = 1000
+"""Times that reading goes on after a demuxer says "try again", which it does about damage in a transport stream."""
+
 VP8_SHOW_FRAME = 0x10
 """Bit of the first byte of a VP8 frame that is set when it is displayed (RFC 6386, section 9.1)."""
 
@@ -104,13 +107,17 @@ def open_clip(path: Path, limits: ProbeLimits) -> Iterator[tuple[InputContainer,
 
 def video_packets(container: InputContainer, stream: VideoStream) -> "Iterator[Packet[VideoStream]]":
     """Yield the packets of the stream that hold data, in file order, then one empty packet that ends the decoder."""
-    try:
-        for packet in container.demux(stream):
-            if packet.size:
-                yield packet
-    except IndexError:
-        # PyAV 18.1 ends so where a stream of its own begins in the middle of the file; all packets were read by then.
-        pass
+    for _ in range(MAX_RESUMPTIONS):
+        try:
+            for packet in container.demux(stream):
+                if packet.size:
+                    yield packet
+        except IndexError:
+            # PyAV 18.1 ends so where a stream of its own begins in the middle of the file; all packets were read.
+            break
+        except BlockingIOError:
+            continue  # of a damaged transport stream: what comes after can be read
+        break
     yield cast("Packet[VideoStream]", Packet())
 
 
