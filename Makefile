@@ -1,6 +1,7 @@
 # make demo    set everything up and caption the clips that come with the project
 # make test    set everything up and run the tests
 # make ui      the Dagster UI on http://127.0.0.1:3000
+# make fuzz    damage 500 copies of the demo clips and read them; FILES=2000 SEED=7 for others
 # make check   lint and types, as CI runs them
 # make clean   remove the environment and the demo's data
 
@@ -8,11 +9,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 DEMO_BATCH := demo
+FILES ?= 500
+SEED ?= 0
 
 # Dagster keeps its history beside dagster.yaml, so that what the demo did is there in the UI.
 export DAGSTER_HOME := $(CURDIR)
 
-.PHONY: demo test ui check clean
+.PHONY: demo test ui fuzz check clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -20,6 +23,9 @@ demo: .venv/installed
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n auto --dist loadscope
+
+fuzz: .venv/installed-dev
+	$(BIN)/python -m tests.video.fuzz --files $(FILES) --seed $(SEED)
 
 ui: .venv/installed
 	$(BIN)/dagster dev

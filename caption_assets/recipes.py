@@ -54,8 +54,8 @@ class Recipe:
 
 def clip_recipe(settings: Settings) -> Recipe:
     """How a file is probed, and which limits it must keep."""
-    limits = {"max_pixels": settings.max_pixels, "max_duration_s": settings.max_duration_s}
-    return Recipe("clip", "probe", limits)
+    names = ("max_pixels", "max_duration_s", "max_frames", "max_streams")
+    return Recipe("clip", "probe", {name: getattr(settings, name) for name in names})
 
 
 def window_recipe(settings: Settings) -> Recipe:

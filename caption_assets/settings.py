@@ -145,11 +145,17 @@ class Settings(SettingsModel):
     quality: int = Field(50, ge=0, le=100, description="WebP quality; 100 is the best.")
     compression_level: int = Field(4, ge=0, le=6, description="WebP effort: higher takes longer, for smaller files.")
 
-    # limits: a clip beyond them is quarantined, so the clip recipe holds the first two
+    # limits: a clip beyond them is quarantined, so the clip recipe holds them
     max_pixels: int = Field(8192 * 8192, ge=4096, description="Largest picture that is decoded, in pixels.")
     max_duration_s: float = Field(86_400.0, gt=0, description="Longest clip, in seconds.")
+    max_frames: int = Field(2_000_000, ge=1, le=10_000_000, description="Most frames of a clip.")
+    max_streams: int = Field(64, ge=1, le=1000, description="Most streams (pictures, sound, subtitles …) in a file.")
+    # what one clip may cost: a machine with more of it may read a clip that another could not, so no recipe holds it
     clip_timeout_s: float = Field(600.0, gt=0, description="Longest time one clip may take to decode, in seconds.")
-    # tuning: may not change a result, so no recipe holds it
+    worker_memory_mb: int = Field(
+        8192, ge=1024, le=1_048_576, description="Address space of one worker process, in MiB."
+    )
+    # tuning: may not change a result
     workers: int = Field(0, ge=0, le=1024, description="Clips decoded at once; 0 is one for each core.")
 
     @field_validator("model")

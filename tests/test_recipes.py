@@ -72,7 +72,10 @@ CHANGES: Mapping[str, tuple[Any, set[str]]] = {
     "compression_level": (6, {"preview"}),
     "max_pixels": (5000, {"clip"}),
     "max_duration_s": (5.0, {"clip"}),
+    "max_frames": (100, {"clip"}),
+    "max_streams": (5, {"clip"}),
     "clip_timeout_s": (5.0, set()),
+    "worker_memory_mb": (2048, set()),
     "workers": (3, set()),
 }
 
@@ -154,7 +157,7 @@ def test_the_built_in_prompts_never_change_without_their_version() -> None:
 
 
 GOLDEN = {
-    "clip": "r0c9ef7f83e0003228b99c5a76fdca1ee",
+    "clip": "rcab3f00d233ab5add2db7fbcef41de5b",
     "window": "rf7da6dc7423f8cec1880cde121142aff",
     "caption": "rb805b2e289df62f4f624dc6859dbbddd",
     "enhance": "r99d9bb28d4eefc567536846d17d722b3",

@@ -39,7 +39,10 @@ DEFAULTS = {  # section 6 of the design
     "quality": 50,
     "compression_level": 4,
 }
-OURS = {"retention_seed", "max_pixels", "max_duration_s", "clip_timeout_s", "workers"}
+OURS = {
+    "retention_seed", "max_pixels", "max_duration_s", "max_frames", "max_streams", "clip_timeout_s",
+    "worker_memory_mb", "workers",
+}  # fmt: skip
 
 
 def of(*assignments: str) -> Settings:
@@ -66,6 +69,9 @@ REFUSED = {
     "sampling_fps=241": "sampling_fps: out of range; allowed: above 0, up to 240 (it is 241)",
     "sampling_fps=NaN": "sampling_fps: must be a number; allowed: above 0, up to 240 (it is nan)",
     "max_duration_s=Infinity": "max_duration_s: must be a number; allowed: above 0 (it is inf)",
+    "max_frames=0": "max_frames: out of range; allowed: 1 to 10000000 (it is 0)",
+    "max_streams=0": "max_streams: out of range; allowed: 1 to 1000 (it is 0)",
+    "worker_memory_mb=100": "worker_memory_mb: out of range; allowed: 1024 to 1048576 (it is 100)",
     "frame_quality=101": "frame_quality: out of range; allowed: 1 to 100 (it is 101)",
     "model=": "model: out of range; allowed: any text but an empty one (it is '')",
     "prompt_variant=AV": "prompt_variant: unknown value 'AV'; allowed: default, av, av-surveillance.",

@@ -16,7 +16,7 @@ from caption_assets.orchestration.resources import RootResource, SettingsResourc
 from caption_assets.orchestration.stage import StageRun, stage
 from caption_assets.recipes import preview_recipe
 from caption_assets.settings import Settings
-from caption_assets.video.limits import worker_count
+from caption_assets.video.limits import worker_count, worker_memory_bytes
 from caption_assets.video.preview import PreviewRule
 from caption_assets.video.preview_job import MadePreview, PreviewJob, write_preview
 from caption_assets.video.workers import WorkerFailure, map_clips
@@ -64,8 +64,14 @@ def _make(
         yield {"previews": [_row(run, window, recipe, MadePreview(problem=reason), None)]}
     rule = PreviewRule(settings.target_fps, settings.target_height, settings.quality, settings.compression_level)
     jobs = [_job(run, row, there[window], rule) for row in rows if (window := WindowId(str(row["window_id"]))) in there]
-    workers = worker_count(settings, len(jobs))
-    for job, result in map_clips(write_preview, jobs, workers=workers, timeout_s=settings.clip_timeout_s):
+    results = map_clips(
+        write_preview,
+        jobs,
+        workers=worker_count(settings, len(jobs)),
+        timeout_s=settings.clip_timeout_s,
+        memory_bytes=worker_memory_bytes(settings),
+    )
+    for job, result in results:
         made = MadePreview(problem=result.reason) if isinstance(result, WorkerFailure) else result
         uri = None if made.problem else run.root.relative(job.target)
         yield {"previews": [_row(run, job.window_id, recipe, made, uri)]}

@@ -15,7 +15,7 @@ from caption_assets.uploads.batches import FoundFile, find_files, is_recorded
 from caption_assets.uploads.inspect import InspectJob, inspect_file
 from caption_assets.uploads.register import clip_row, upload_row
 from caption_assets.uploads.sidecar import SidecarError, read_original_caption
-from caption_assets.video.limits import probe_limits, worker_count
+from caption_assets.video.limits import probe_limits, worker_count, worker_memory_bytes
 from caption_assets.video.workers import WorkerFailure, map_clips
 
 GONE = "the file is not in uploads/ any more"
@@ -94,7 +94,11 @@ def _inspect(
             }
     jobs = [InspectJob(f.path, folder / f.path, probe_limits(settings)) for f in files if f.problem is None]
     results = map_clips(
-        inspect_file, jobs, workers=worker_count(settings, len(jobs)), timeout_s=settings.clip_timeout_s
+        inspect_file,
+        jobs,
+        workers=worker_count(settings, len(jobs)),
+        timeout_s=settings.clip_timeout_s,
+        memory_bytes=worker_memory_bytes(settings),
     )
     for job, result in results:
         file, now = by_path[job.path], datetime.now(UTC)

@@ -15,7 +15,7 @@ from caption_assets.orchestration.stage import StageRun, stage
 from caption_assets.recipes import window_recipe
 from caption_assets.settings import Settings
 from caption_assets.video.cutting import Cut, CutJob, cut_clip
-from caption_assets.video.limits import pack_rule, probe_limits, window_rule, worker_count
+from caption_assets.video.limits import pack_rule, probe_limits, window_rule, worker_count, worker_memory_bytes
 from caption_assets.video.pack import pack_path, read_pack
 from caption_assets.video.rows import window_rows
 from caption_assets.video.strip import frame_strip
@@ -65,8 +65,14 @@ def _jobs(run: StageRun, settings: Settings) -> list[CutJob]:
 
 
 def _cut(run: StageRun, jobs: Sequence[CutJob], settings: Settings) -> Iterator[dict[str, list[dict[str, object]]]]:
-    workers = worker_count(settings, len(jobs))
-    for job, result in map_clips(cut_clip, jobs, workers=workers, timeout_s=settings.clip_timeout_s):
+    results = map_clips(
+        cut_clip,
+        jobs,
+        workers=worker_count(settings, len(jobs)),
+        timeout_s=settings.clip_timeout_s,
+        memory_bytes=worker_memory_bytes(settings),
+    )
+    for job, result in results:
         cut = Cut(0, (), result.reason) if isinstance(result, WorkerFailure) else result
         rows, manifest = window_rows(job.clip_id, job.window_recipe, cut, run.run_id, datetime.now(UTC))
         yield {"windows": rows, "window_sets": [manifest]}

@@ -18,7 +18,7 @@ from caption_assets.video.frame_store import (
     clip_files,
     load_frames,
 )
-from caption_assets.video.limits import pack_rule, probe_limits, worker_count
+from caption_assets.video.limits import pack_rule, probe_limits, worker_count, worker_memory_bytes
 from caption_assets.video.pack import PackRule, WindowRule
 
 
@@ -51,7 +51,12 @@ def ensure_frames(
         )
         for row in rows
     ]
-    limits = DecodeLimits(probe_limits(settings), settings.clip_timeout_s, worker_count(settings, len(wanted)))
+    limits = DecodeLimits(
+        probe_limits(settings),
+        settings.clip_timeout_s,
+        worker_count(settings, len(wanted)),
+        worker_memory_bytes(settings),
+    )
     return FrameStore(root, batch, pack or pack_rule(settings), limits).ensure(wanted)
 
 

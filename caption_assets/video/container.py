@@ -16,6 +16,12 @@ ISO_FIRST_BOXES = frozenset(
 )
 """Types that the first box of an ISO base media file (MP4, MOV, 3GP) can have."""
 
+ISO_PARENTS = frozenset((b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf"))
+"""Boxes that hold the boxes which count samples."""
+
+TRUN_FIELDS = 0xF00
+"""Flags of a track run that give each sample bytes of its own in the file (ISO/IEC 14496-12, 8.8.8)."""
+
 EBML_MAGIC = b"\x1a\x45\xdf\xa3"
 MATROSKA_SEGMENT = b"\x18\x53\x80\x67"
 MPEG_PACK = b"\x00\x00\x01\xba"
@@ -65,6 +71,54 @@ def index_is_missing(path: Path) -> bool:
         if file.read(8)[4:8] not in ISO_FIRST_BOXES:
             return False
         return all(kind != b"moov" for kind, _ in _iso_boxes(file, actual))
+
+
+def unlisted_samples(path: Path) -> int:
+    """Return the most samples that an ISO base media file promises in one number, without a byte for each of them.
+
+    A library makes a table of all samples before it reads one, so a file of a few hundred bytes can ask for gigabytes:
+    a sample table of one constant size (`stsz`), or a track run without fields (`trun`). Uncompressed sound, whose
+    samples are read by the chunk, is not counted.
+    """
+    with path.open("rb") as file:
+        actual = path.stat().st_size
+        if file.read(8)[4:8] not in ISO_FIRST_BOXES:
+            return 0
+        return _unlisted_samples(file, 0, actual)
+
+
+def _unlisted_samples(file: BinaryIO, start: int, end: int) -> int:
+    runs: list[int] = [0]
+    tables: list[tuple[int, bool]] = [(0, False)]  # of each track: samples of one size, and whether read by the chunk
+    pending = [(start, end)]
+    for _ in range(MAX_STRUCTURES):
+        if not pending:
+            break
+        position, parent_end = pending.pop()
+        if position + 8 > parent_end:
+            continue
+        file.seek(position)
+        header = file.read(24)
+        size, kind, fields = int.from_bytes(header[:4], "big"), header[4:8], header[8:]
+        inner = position + 8
+        if size == 1:
+            size, inner = int.from_bytes(header[8:16], "big"), position + 16
+        elif size == 0:
+            size = parent_end - position
+        if size < 8:
+            continue
+        pending.append((position + size, parent_end))
+        if kind in ISO_PARENTS:
+            if kind == b"trak":
+                tables.append((0, False))
+            pending.append((inner, min(position + size, parent_end)))
+        elif kind == b"stts":
+            tables[-1] = (tables[-1][0], fields[4:8] == fields[12:16] == b"\0\0\0\1")
+        elif kind == b"stsz" and any(fields[4:8]):
+            tables[-1] = (int.from_bytes(fields[8:12], "big"), tables[-1][1])
+        elif kind == b"trun" and not int.from_bytes(fields[1:4], "big") & TRUN_FIELDS:
+            runs.append(int.from_bytes(fields[4:8], "big"))
+    return max(*runs, *(count for count, by_the_chunk in tables if not by_the_chunk), 0)
 
 
 def _iso_boxes(file: BinaryIO, actual: int) -> Iterator[tuple[bytes, int]]:

@@ -16,7 +16,14 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from caption_assets.video.demux import ProbeLimits, UnreadableVideo, is_picture, open_clip, video_packets
+from caption_assets.video.demux import (
+    ProbeLimits,
+    UnreadableVideo,
+    decode_packet,
+    is_picture,
+    open_clip,
+    video_packets,
+)
 from caption_assets.video.probe import ClipFacts
 from caption_assets.video.sparse import NO_PTS, SPARSE_CODECS, Feed, PacketIndex, plan_feed
 
@@ -172,12 +179,14 @@ def _decode_by_time(
         if packet.is_corrupt:
             damage.broke(packet.pts)
         try:
-            frames = context.decode(packet if packet.size else None)
+            frames, complained = decode_packet(stream, packet)
         except (av.FFmpegError, EOFError) as error:
             if isinstance(error, MemoryError):
                 raise
             damage.broke(packet.pts)
             continue
+        if complained:
+            damage.broke(packet.pts)
         for frame in frames:
             if frame.pts is None:
                 continue
@@ -252,10 +261,12 @@ def _decode_by_order(
             return
         n_fed += is_picture(packet, codec)
         try:
-            frames = stream.codec_context.decode(None if at_end else packet)
+            frames, complained = decode_packet(stream, None if at_end else packet)
         except (av.FFmpegError, EOFError) as error:
             if isinstance(error, MemoryError):
                 raise
+            return
+        if complained:
             return
         for frame in frames:
             if frame.is_corrupt:

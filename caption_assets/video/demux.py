@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import cast
 
 import av
+import av.logging
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from caption_assets.video.container import index_is_missing, missing_bytes
+from caption_assets.video.container import index_is_missing, missing_bytes, unlisted_samples
 
 CONTAINER_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts"
 """Demuxers that may be used: none of them reads a second file (external references of MOV are off by default)."""
@@ -25,6 +27,9 @@ CONTAINER_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts"
 CONTAINER_NAMES = "MP4, MOV, Matroska, WebM, AVI, MPEG program stream or MPEG transport stream"
 
 READ_BYTES = 1 << 16
+
+MAX_RESUMPTIONS = 1000
+"""Times that reading goes on after a demuxer says "try again", which it does about damage in a transport stream."""
 
 VP8_SHOW_FRAME = 0x10
 """Bit of the first byte of a VP8 frame that is set when it is displayed (RFC 6386, section 9.1)."""
@@ -88,6 +93,8 @@ def open_clip(path: Path, limits: ProbeLimits) -> Iterator[tuple[InputContainer,
             raise UnreadableVideo("not a regular file")
         if status.st_size == 0:
             raise UnreadableVideo("empty file (0 bytes): upload it again")
+        if (promised := unlisted_samples(path)) > limits.max_packets:
+            raise UnreadableVideo(f"its header promises {promised:,} samples, allowed: up to {limits.max_packets:,}")
         file = _NamelessFile(path)
         with _open_container(path, file, limits) as container:
             yield container, _video_stream(container, limits)
@@ -100,14 +107,46 @@ def open_clip(path: Path, limits: ProbeLimits) -> Iterator[tuple[InputContainer,
 
 def video_packets(container: InputContainer, stream: VideoStream) -> "Iterator[Packet[VideoStream]]":
     """Yield the packets of the stream that hold data, in file order, then one empty packet that ends the decoder."""
-    try:
-        for packet in container.demux(stream):
-            if packet.size:
-                yield packet
-    except IndexError:
-        # PyAV 18.1 ends so where a stream of its own begins in the middle of the file; all packets were read by then.
-        pass
+    for _ in range(MAX_RESUMPTIONS):
+        try:
+            for packet in container.demux(stream):
+                if packet.size:
+                    yield packet
+        except IndexError:
+            # PyAV 18.1 ends so where a stream of its own begins in the middle of the file; all packets were read.
+            break
+        except BlockingIOError:
+            continue  # of a damaged transport stream: what comes after can be read
+        break
     yield cast("Packet[VideoStream]", Packet())
+
+
+def decode_packet(stream: VideoStream, packet: "Packet[VideoStream] | None") -> tuple[list[VideoFrame], bool]:
+    """Decode one packet, None or an empty one for the rest; return its frames, and whether the decoder complained.
+
+    A decoder conceals most damage and raises nothing; that the frame is not what was filmed, it only logs. The stricter
+    `err_detect=explode` finds the same damage and drops whole frames that were due before it.
+
+    Raises:
+        av.FFmpegError, EOFError: as the library does.
+    """
+    with _hear_errors() as heard:
+        frames = stream.codec_context.decode(packet if packet is not None and packet.size else None)
+    return frames, bool(heard)
+
+
+@contextmanager
+def _hear_errors() -> Iterator[list[tuple[int, str, str]]]:
+    """Collect what the library logs as an error in this thread; settings of its log are as before afterwards."""
+    level, skips = av.logging.get_level(), av.logging.get_skip_repeated()
+    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)
+    try:
+        with av.logging.Capture(True) as heard:
+            yield heard
+    finally:
+        av.logging.set_level(level)
+        av.logging.set_skip_repeated(skips)
 
 
 def is_picture(packet: "Packet[VideoStream]", codec: str) -> bool:
@@ -145,7 +184,7 @@ def _open_container(path: Path, file: _NamelessFile, limits: ProbeLimits) -> Inp
     except (av.FFmpegError, ValueError) as error:
         if index_is_missing(path):
             raise UnreadableVideo(
-                "the index (moov) is missing: the file is incomplete, upload it again"
+                "the index (moov) is missing: the file is incomplete or damaged, upload it again"
                 + (f" ({missing:,} bytes are not there)" if (missing := missing_bytes(path)) else "")
             ) from error
         if missing := missing_bytes(path):

@@ -47,11 +47,12 @@ class WindowFrames:
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """What one clip may cost: limits of the probe, seconds of decoding, and clips decoded at once."""
+    """What one clip may cost: limits of the probe, seconds of decoding, clips at once, bytes of memory each."""
 
     probe: ProbeLimits
     timeout_s: float
     workers: int
+    memory_bytes: int
 
 
 class FrameStore:
@@ -85,7 +86,11 @@ class FrameStore:
             else:
                 jobs[clip] = job
         for job, result in map_clips(
-            cut_clip, list(jobs.values()), workers=self._limits.workers, timeout_s=self._limits.timeout_s
+            cut_clip,
+            list(jobs.values()),
+            workers=self._limits.workers,
+            timeout_s=self._limits.timeout_s,
+            memory_bytes=self._limits.memory_bytes,
         ):
             problem = result.reason if isinstance(result, WorkerFailure) else result.problem
             made = {} if isinstance(result, WorkerFailure) else {w.window_id: w.outcome for w in result.windows}

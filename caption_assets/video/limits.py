@@ -6,10 +6,24 @@ from caption_assets.settings import Settings
 from caption_assets.video.pack import PackRule, WindowRule
 from caption_assets.video.probe import ProbeLimits
 
+PACKETS_PER_FRAME = 2
+"""Packets of the video stream that may come on each displayed frame: codecs hide at most one reference a frame."""
+
 
 def probe_limits(settings: Settings) -> ProbeLimits:
     """Return what a clip must keep to, to be read at all."""
-    return ProbeLimits(max_pixels=settings.max_pixels, max_duration_s=settings.max_duration_s)
+    return ProbeLimits(
+        max_pixels=settings.max_pixels,
+        max_streams=settings.max_streams,
+        max_frames=settings.max_frames,
+        max_packets=PACKETS_PER_FRAME * settings.max_frames,
+        max_duration_s=settings.max_duration_s,
+    )
+
+
+def worker_memory_bytes(settings: Settings) -> int:
+    """Return the address space of one worker process."""
+    return settings.worker_memory_mb << 20
 
 
 def window_rule(settings: Settings) -> WindowRule:

@@ -12,6 +12,7 @@ from typing import Literal
 
 import polars as pl
 import simplejpeg
+from av.video.frame import VideoFrame
 
 from caption_assets.engines.protocol import PackedFrames
 from caption_assets.ids import digest
@@ -30,6 +31,9 @@ from caption_assets.video.windowing import (
 
 PACK_CODE_VERSION = 1
 """Raised by hand when the same window and rule would give other pixels."""
+
+SHAPE_TOLERANCE = 0.02
+"""Share by which width over height of a frame may differ from the clip's: sides rounded to even numbers differ so."""
 
 DEFAULT_PACK_FACTOR = 32
 DEFAULT_JPEG_QUALITY = 95
@@ -218,6 +222,10 @@ def _pack_once(
     try:
         try:
             for index, frame in decode_frames(path, facts, readers.keys(), limits):
+                if (other := _other_shape(frame, facts)) is not None:
+                    for pack in readers[index]:
+                        pack.error = pack.error or f"{other} at {facts.times_s[index]:.2f} s"
+                    continue
                 for pack in readers[index]:
                     pack.add(
                         index,
@@ -235,6 +243,17 @@ def _pack_once(
     finally:
         for pack in pending:
             pack.discard()
+
+
+def _other_shape(frame: VideoFrame, facts: ClipFacts) -> str | None:
+    """Say so when a frame would come out distorted: a stream may change its picture's shape on the way.
+
+    A change of size alone, as streaming over a varying line makes it, is scaled like everything else.
+    """
+    wide, high = frame.width * facts.height, frame.height * facts.width
+    if abs(wide - high) <= SHAPE_TOLERANCE * max(wide, high):
+        return None
+    return f"the picture changes its shape from {facts.width}x{facts.height} to {frame.width}x{frame.height}"
 
 
 class _PendingPack:

@@ -181,12 +181,14 @@ def probe_clip(path: Path, limits: ProbeLimits = ProbeLimits()) -> ClipFacts:  #
         cut = promised > size
         n_read = len(pictures)
         whole = _without_cut_tail(pictures, cut and container.format.name in STREAMED_CONTAINERS)
+        has_pts = (container.format.name, stream.codec_context.name) not in GUESSED_PTS
+        if cut and container.format.name == "avi":
+            whole = _without_uncertain_tail(whole, has_pts, stream.codec_context.has_b_frames)
         if first is None:
             raise UnreadableVideo("no frame of the video can be decoded; re-encode it, for example as H.264 in MP4")
         if not whole:
-            raise UnreadableVideo("no whole frame is in the file; upload it again")
+            raise UnreadableVideo("the file is cut and no frame of what is left is certain; upload it again")
         rate = _stream_rate(stream)
-        has_pts = (container.format.name, stream.codec_context.name) not in GUESSED_PTS
         timeline = _timeline(whole, first.pts, has_pts, rate, _time_base(stream))
         return _facts(container, stream, first, timeline, packets, rate, size, promised, n_read - len(whole), limits)
 
@@ -239,6 +241,18 @@ def _without_cut_tail(pictures: Sequence[_Picture], last_is_cut: bool) -> list[_
     while end and pictures[end - 1].is_corrupt:
         end -= 1
     return list(pictures[:end])
+
+
+def _without_uncertain_tail(pictures: list[_Picture], has_pts: bool, reorders: bool) -> list[_Picture]:
+    """Drop what has no certain place in a cut AVI, which stores no times: frames take the places of those before them.
+
+    With one decoded ahead of its turn, that is the one shown last; where many may be, all from the last key frame on.
+    """
+    if has_pts:
+        shown_last = max((p.pts for p in pictures if p.pts is not None), default=None) if reorders else None
+        return [p for p in pictures if p.pts is None or p.pts != shown_last]
+    last_key = max((index for index, picture in enumerate(pictures) if picture.is_key), default=0)
+    return pictures[:last_key]
 
 
 def _stream_rate(stream: VideoStream) -> Fraction:
@@ -296,7 +310,7 @@ def _facts(
     times_s = [float((p - pts[0]) * time_base) for p in pts]
     span_s = times_s[-1]
     if span_s > limits.max_duration_s:
-        raise UnreadableVideo(f"{span_s:,.0f} s long, allowed: up to {limits.max_duration_s:,.0f} s; split the file")
+        raise UnreadableVideo(f"{span_s:,.1f} s long, allowed: up to {limits.max_duration_s:,g} s; split the file")
     steps = [after - before for before, after in pairwise(times_s)]
     usual_step = statistics.median(steps) if steps else 0.0
     last_step = float(timeline.last_duration * time_base)

@@ -293,6 +293,19 @@ def test_a_stream_that_begins_in_the_middle_of_a_file_does_not_end_the_reading_b
     assert [packet.size for packet in video_packets(Demuxer(), None)] == [7, 7, 0]
 
 
+def test_a_damaged_transport_stream_is_read_on_after_the_damage():
+    class Demuxer:
+        calls = 0
+
+        def demux(self, stream):
+            self.calls += 1
+            yield av.Packet(b"picture")
+            if self.calls < 3:
+                raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    assert [packet.size for packet in video_packets(Demuxer(), None)] == [7, 7, 7, 0]
+
+
 def test_ten_bits_are_reported(tmp_path):
     facts = probe_clip(make_film(tmp_path / "ten.mp4", 5, pix_fmt="yuv420p10le"))
     assert (facts.bit_depth, facts.pix_fmt) == (10, "yuv420p10le")

@@ -1,11 +1,13 @@
 """Functions that worker processes run in the tests: some of them end badly."""
 
+import ctypes
 import os
+import resource
 import signal
 import sys
 import time
 
-from caption_assets.video.probe import UnreadableVideo
+from caption_assets.video.probe import UnreadableVideo, probe_clip
 
 
 def act(what):
@@ -13,6 +15,10 @@ def act(what):
         os.kill(os.getpid(), signal.SIGKILL)
     elif what == "segfault":
         os.kill(os.getpid(), signal.SIGSEGV)
+    elif what == "wild pointer":
+        ctypes.string_at(8)
+    elif what == "native hang":
+        ctypes.PyDLL(None).sleep(60)  # holds the interpreter's lock all the while, as no Python code can
     elif what == "exit":
         os._exit(3)
     elif what == "sleep":
@@ -37,3 +43,12 @@ def note_and_sleep(path):
 
 def take_too_long(_):
     time.sleep(60)
+
+
+def probe_and_weigh(clip_and_limits):
+    """The reason of a refusal, the number of frames, and the largest memory of this process in MB."""
+    try:
+        said, n_frames = None, probe_clip(*clip_and_limits).n_frames
+    except UnreadableVideo as fault:
+        said, n_frames = str(fault), 0
+    return said, n_frames, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
