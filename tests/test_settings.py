@@ -39,7 +39,15 @@ DEFAULTS = {  # section 6 of the design
     "quality": 50,
     "compression_level": 4,
 }
-OURS = {"retention_seed", "max_pixels", "max_duration_s", "clip_timeout_s", "workers"}
+OURS = {
+    "dedupe_windows",
+    "dedupe_distance",
+    "retention_seed",
+    "max_pixels",
+    "max_duration_s",
+    "clip_timeout_s",
+    "workers",
+}
 
 
 def of(*assignments: str) -> Settings:
@@ -66,6 +74,8 @@ REFUSED = {
     "sampling_fps=241": "sampling_fps: out of range; allowed: above 0, up to 240 (it is 241)",
     "sampling_fps=NaN": "sampling_fps: must be a number; allowed: above 0, up to 240 (it is nan)",
     "max_duration_s=Infinity": "max_duration_s: must be a number; allowed: above 0 (it is inf)",
+    "dedupe_windows=yes": "dedupe_windows: unknown value 'yes'; allowed: off, exact, near.",
+    "dedupe_distance=0.3": "dedupe_distance: out of range; allowed: 0 to 0.25 (it is 0.3)",
     "frame_quality=101": "frame_quality: out of range; allowed: 1 to 100 (it is 101)",
     "model=": "model: out of range; allowed: any text but an empty one (it is '')",
     "prompt_variant=AV": "prompt_variant: unknown value 'AV'; allowed: default, av, av-surveillance.",

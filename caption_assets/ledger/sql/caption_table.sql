@@ -3,7 +3,7 @@ WITH kept AS (
   SELECT b.batch, b.window_id, b.is_current, b.decision_id, d.candidate_id, d.rank, d.reason_code, d.policy, d.decided_by,
          k.text, k.status, k.stage, k.seed, k.recipe_id
   FROM batch_decisions b
-  JOIN retention_decisions d ON d.decision_id = b.decision_id AND d.window_id = b.window_id AND d.action = 'keep'
+  JOIN retention_decisions d ON d.decision_id = b.decision_id AND d.window_id = b.decided_window_id AND d.action = 'keep'
   JOIN caption_candidates k ON k.candidate_id = d.candidate_id
   WHERE b.batch = $batch
 ),
@@ -17,7 +17,7 @@ considered AS (
   SELECT b.window_id, count(*) AS n_candidates,
          string_agg(DISTINCT d.reason_code, ', ' ORDER BY d.reason_code) AS reasons
   FROM batch_decisions b
-  JOIN retention_decisions d ON d.decision_id = b.decision_id AND d.window_id = b.window_id
+  JOIN retention_decisions d ON d.decision_id = b.decision_id AND d.window_id = b.decided_window_id
   WHERE b.batch = $batch
   GROUP BY b.window_id
 ),
@@ -39,7 +39,7 @@ SELECT w.batch, w.path AS clip_path, w.clip_id, c.video_sha256 AS clip_sha256, w
        CASE WHEN w.status <> 'ok' THEN w.error
             WHEN best.candidate_id IS NULL AND considered.window_id IS NOT NULL
             THEN 'every candidate was dropped: ' || considered.reasons END AS error,
-       best.text AS caption, every.captions, best.status AS caption_status, best.is_current,
+       best.text AS caption, every.captions, best.status AS caption_status, best.is_current, dup.duplicate_of,
        coalesce(considered.n_candidates, 0) AS n_candidates,
        e.text AS enhanced_caption, e.status AS enhanced_status,
        w.original_caption,
@@ -53,6 +53,7 @@ SELECT w.batch, w.path AS clip_path, w.clip_id, c.video_sha256 AS clip_sha256, w
        c.codec, c.fps, c.n_frames, c.duration_s, c.display_width, c.display_height, c.has_audio, c.flags
 FROM batch_windows w
 JOIN live_clips c ON c.clip_id = w.clip_id
+LEFT JOIN collapsed_windows dup ON dup.batch = w.batch AND dup.window_id = w.window_id
 LEFT JOIN best ON best.window_id = w.window_id
 LEFT JOIN every ON every.window_id = w.window_id
 LEFT JOIN considered ON considered.window_id = w.window_id
