@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from caption_assets.cli.why import explain
+from caption_assets.cli.why import explain, print_explanation
 from caption_assets.ids import ClipId, WindowId
 from caption_assets.recipes import dedupe_recipe
 from caption_assets.settings import Settings
@@ -194,7 +194,9 @@ def test_a_clip_that_is_taken_down_takes_its_duplicates_along(story: Story, clip
     assert story.count("batch_duplicates") == 0
 
 
-def test_why_names_the_other_window_the_distance_and_its_candidates(story: Story, clip: ClipId) -> None:
+def test_why_names_the_other_window_the_distance_and_its_candidates(
+    story: Story, clip: ClipId, capsys: pytest.CaptureFixture[str]
+) -> None:
     one, two, _ = story.windows()
     collapse(story, [two], one)
     story.caption(A)
@@ -204,6 +206,10 @@ def test_why_names_the_other_window_the_distance_and_its_candidates(story: Story
     assert (duplicate["batch"], duplicate["duplicate_of"], duplicate["is_shown"]) == ("b", one, True)
     assert (duplicate["mode"], duplicate["distance"], duplicate["evidence"]) == ("exact", 0.0, {"frames": 4})
     assert [(c["window_id"], c["action"]) for c in explained["candidates"]] == [(one, "keep")]
+    print_explanation(explained)
+    said = capsys.readouterr().out
+    assert f"in b it is collapsed (exact, distance 0.000) into {one}, whose captions it shows" in said
+    assert f"  of {one}\n" in said
     other = explain(story.ledger, one)
     assert other is not None
     assert other["duplicates"] == []
