@@ -1,5 +1,6 @@
 -- Counts per batch and stage.
-WITH files AS (
+WITH decided AS MATERIALIZED (SELECT * FROM batch_decisions WHERE $batch IS NULL OR batch = $batch),
+files AS (
   SELECT batch, count(*) FILTER (WHERE status = 'ok') AS files_ok,
          count(*) FILTER (WHERE status = 'quarantined') AS files_quarantined,
          count(*) FILTER (WHERE status = 'gone') AS files_gone
@@ -10,18 +11,24 @@ cut AS (
   FROM batch_windows GROUP BY batch
 ),
 uncut AS (SELECT batch, count(*) AS clips_without_windows FROM missing_windows GROUP BY batch),
-merged AS (SELECT batch, count(*) AS collapsed FROM collapsed_windows GROUP BY batch),
+merged AS (
+  SELECT d.batch, count(*) AS collapsed
+  FROM batch_duplicates d
+  LEFT JOIN decided b ON b.batch = d.batch AND b.window_id = d.window_id
+  WHERE b.window_id IS NULL OR b.duplicate_of IS NOT NULL
+  GROUP BY d.batch
+),
 uncaptioned AS (SELECT batch, count(*) AS captions_missing FROM missing_captions GROUP BY batch),
 served AS (
   SELECT b.batch, count(DISTINCT b.window_id) AS captioned,
          count(DISTINCT b.window_id) FILTER (WHERE NOT b.is_current) AS captions_not_current
-  FROM batch_decisions b
+  FROM decided b
   JOIN retention_decisions d ON d.decision_id = b.decision_id AND d.window_id = b.decided_window_id AND d.action = 'keep'
   GROUP BY b.batch
 ),
 improved AS (
   SELECT w.batch, count(DISTINCT w.window_id) AS enhanced
-  FROM batch_decisions w
+  FROM decided w
   JOIN retention_decisions d ON d.decision_id = w.decision_id AND d.window_id = w.decided_window_id AND d.action = 'keep'
   JOIN current_recipes r ON r.kind = 'enhance' AND r.batch = w.batch
   JOIN enhanced_captions e

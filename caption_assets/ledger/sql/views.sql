@@ -71,7 +71,8 @@ WHERE NOT EXISTS (
 
 -- Windows that are collapsed into an earlier window of their clip, by the dedupe recipe that is current for the batch.
 CREATE OR REPLACE VIEW batch_duplicates AS
-SELECT w.batch, w.clip_id, w.window_id, d.duplicate_of, d.recipe_id, d.mode, d.distance, d.evidence, d.created_at
+SELECT w.batch, w.clip_id, w.window_id, d.duplicate_of, d.recipe_id, d.mode, d.distance, d.evidence, d.created_at,
+       w.window_is_current, w.original_caption
 FROM window_duplicates d
 JOIN current_recipes r ON r.kind = 'dedupe' AND r.recipe_id = d.recipe_id
 JOIN batch_windows w ON w.batch = r.batch AND w.window_id = d.window_id AND w.status = 'ok'
@@ -101,51 +102,48 @@ LEFT JOIN (
 WHERE w.status = 'ok' AND coalesce(CASE c.final_stage WHEN 1 THEN k.have_1 ELSE k.have_2 END, 0) < c.n
   AND NOT EXISTS (SELECT 1 FROM batch_duplicates d WHERE d.batch = w.batch AND d.window_id = w.window_id);
 
--- The decision in force on the candidates of each window of a batch: a person beats a policy, the current caption recipe
--- beats an older one, the current policy beats an older one, one that compared with this batch's original caption beats
--- one that did not, then the newest. keeps: it keeps at least one.
-CREATE OR REPLACE VIEW batch_own_decisions AS
-SELECT w.batch, w.window_id, d.decision_id, d.recipe_id, d.policy_recipe_id, d.decided_by, d.created_at, d.keeps,
-       coalesce(d.recipe_id = c.recipe_id, false) AND w.window_is_current AS is_current
-FROM batch_windows w
-JOIN (
-  SELECT window_id, decision_id, recipe_id, policy_recipe_id, reference_sha256, decided_by, created_at,
-         bool_or(action = 'keep') AS keeps
-  FROM retention_decisions
-  GROUP BY ALL
-) d ON d.window_id = w.window_id
-LEFT JOIN current_recipes c ON c.kind = 'caption' AND c.batch = w.batch
-LEFT JOIN current_recipes p ON p.kind = 'retention' AND p.batch = w.batch
-QUALIFY row_number() OVER (
-  PARTITION BY w.batch, w.window_id
-  ORDER BY starts_with(d.decided_by, 'user:') DESC,
-           coalesce(d.recipe_id = c.recipe_id, false) DESC,
-           coalesce(d.policy_recipe_id = p.recipe_id, false) DESC,
-           d.reference_sha256 IS NOT DISTINCT FROM sha256(w.original_caption) DESC,
-           d.created_at DESC,
-           d.decision_id
-) = 1;
-
--- The decision that each batch shows of a window: its own, or for one that is collapsed that of the window that stands
--- for it. Captions of its own are better where they are current or a person chose them; else the newer ones are shown.
+-- The decision that each batch shows of a window. Of the decisions on one window's candidates a person beats a policy, the
+-- current caption recipe beats an older one, the current policy beats an older one, one that compared with this batch's
+-- original caption beats one that did not, then the newest. For a window that is collapsed that of the window which stands
+-- for it is shown, unless there is one of its own that is current or a person's; of two old ones the newer.
 -- decided_window_id is the window whose candidates were judged; duplicate_of is set where that is another one.
 CREATE OR REPLACE VIEW batch_decisions AS
-SELECT s.batch, s.window_id, o.decision_id, o.recipe_id, o.policy_recipe_id, o.decided_by, o.created_at, o.is_current,
-       s.decided_window_id, nullif(s.decided_window_id, s.window_id) AS duplicate_of
+SELECT batch, window_id, decision_id, recipe_id, policy_recipe_id, decided_by, created_at, is_current, decided_window_id,
+       nullif(decided_window_id, window_id) AS duplicate_of
 FROM (
-  SELECT batch, window_id, window_id AS decided_window_id FROM batch_own_decisions
-  UNION ALL
-  SELECT batch, window_id, duplicate_of FROM batch_duplicates
-) s
-JOIN batch_own_decisions o ON o.batch = s.batch AND o.window_id = s.decided_window_id
+  SELECT s.batch, s.window_id, s.decided_window_id, d.decision_id, d.recipe_id, d.policy_recipe_id, d.decided_by,
+         d.created_at, d.keeps, coalesce(d.recipe_id = c.recipe_id, false) AND s.window_is_current AS is_current
+  FROM (
+    SELECT batch, window_id, window_id AS decided_window_id, window_is_current, original_caption FROM batch_windows
+    UNION ALL
+    SELECT batch, window_id, duplicate_of, window_is_current, original_caption FROM batch_duplicates
+  ) s
+  JOIN (
+    SELECT window_id, decision_id, recipe_id, policy_recipe_id, reference_sha256, decided_by, created_at,
+           bool_or(action = 'keep') AS keeps
+    FROM retention_decisions
+    GROUP BY ALL
+  ) d ON d.window_id = s.decided_window_id
+  LEFT JOIN current_recipes c ON c.kind = 'caption' AND c.batch = s.batch
+  LEFT JOIN current_recipes p ON p.kind = 'retention' AND p.batch = s.batch
+  QUALIFY row_number() OVER (
+    PARTITION BY s.batch, s.window_id, s.decided_window_id
+    ORDER BY starts_with(d.decided_by, 'user:') DESC,
+             coalesce(d.recipe_id = c.recipe_id, false) DESC,
+             coalesce(d.policy_recipe_id = p.recipe_id, false) DESC,
+             d.reference_sha256 IS NOT DISTINCT FROM sha256(s.original_caption) DESC,
+             d.created_at DESC,
+             d.decision_id
+  ) = 1
+)
 QUALIFY row_number() OVER (
-  PARTITION BY s.batch, s.window_id
-  ORDER BY s.decided_window_id = s.window_id AND starts_with(o.decided_by, 'user:') DESC,
-           o.keeps DESC,
-           o.is_current DESC,
-           s.decided_window_id = s.window_id AND o.is_current DESC,
-           o.created_at DESC,
-           s.decided_window_id = s.window_id DESC
+  PARTITION BY batch, window_id
+  ORDER BY decided_window_id = window_id AND starts_with(decided_by, 'user:') DESC,
+           keeps DESC,
+           is_current DESC,
+           decided_window_id = window_id AND is_current DESC,
+           created_at DESC,
+           decided_window_id = window_id DESC
 ) = 1;
 
 -- Windows of a batch for which another window's captions are shown, or will be when there are some.
