@@ -14,11 +14,12 @@ from caption_assets.engines.protocol import EngineIdentity
 from caption_assets.ids import RecipeId
 from caption_assets.settings import Settings
 
-Kind = Literal["clip", "window", "caption", "enhance", "preview", "retention"]
+Kind = Literal["clip", "window", "dedupe", "caption", "enhance", "preview", "retention"]
 
 CODE_VERSIONS: Mapping[Kind, str] = {
     "clip": "1",
     "window": "1",
+    "dedupe": "1",
     "caption": "1",
     "enhance": "1",
     "preview": "1",
@@ -63,6 +64,14 @@ def window_recipe(settings: Settings) -> Recipe:
     names = ("window_size", "remainder_threshold", "sampling_fps")
     params = {name: getattr(settings, name) for name in names}
     return Recipe("window", f"w{settings.window_size}@{settings.sampling_fps:g}fps", params)
+
+
+def dedupe_recipe(settings: Settings) -> Recipe:
+    """Which windows are collapsed into the one before them."""
+    params: dict[str, object] = {"mode": settings.dedupe_windows}
+    if settings.dedupe_windows == "near":
+        params["distance"] = settings.dedupe_distance
+    return Recipe("dedupe", settings.dedupe_windows, params)
 
 
 def caption_recipe(settings: Settings, identity: EngineIdentity) -> Recipe:

@@ -28,6 +28,8 @@ MODEL_ALIASES = {
 }
 """Short names that the peers' users type, and the model each stands for."""
 
+DEDUPE_MODES = ("off", "exact", "near")
+
 QWEN3_FACTOR = 32
 QWEN2_FACTOR = 28
 
@@ -104,6 +106,16 @@ class Settings(SettingsModel):
     )
     sampling_fps: float = Field(2.0, gt=0, le=240, description="Sampled frames per second of video, 4 to 768 a window.")
 
+    # which windows stand for the next ones
+    dedupe_windows: str = Field(
+        "exact",
+        description="Caption a window that looks like the one before it only once: off, exact (every sampled pixel is "
+        "equal) or near (a still camera).",
+    )
+    dedupe_distance: float = Field(
+        0.03, ge=0, le=0.25, description="near: share of perceptual hash bits that may differ, on average over frames."
+    )
+
     # how a window looks to a model
     frame_quality: int = Field(95, ge=1, le=100, description="JPEG quality of the packed frames.")
 
@@ -167,6 +179,11 @@ class Settings(SettingsModel):
     @classmethod
     def _known_variant(cls, value: str) -> str:
         return _one_of(value, CAPTION_PROMPTS)
+
+    @field_validator("dedupe_windows")
+    @classmethod
+    def _known_dedupe_mode(cls, value: str) -> str:
+        return _one_of(value, DEDUPE_MODES)
 
     @field_validator("keep_candidate_mode")
     @classmethod

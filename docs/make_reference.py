@@ -41,7 +41,8 @@ def ledger_reference() -> str:
     parts.append(
         "Rows are only ever added. Views show what is live: `live_uploads`, `live_clips`, `live_windows`, "
         "`missing_windows`,\n`missing_captions`, `latest_decision`, `captions`, and the same per batch: `batch_clips`, "
-        "`batch_windows`,\n`batch_decisions`, `batch_previews`, `current_recipes`; their SQL is in\n"
+        "`batch_windows`,\n`batch_duplicates`, `collapsed_windows`, `batch_decisions`, `batch_previews`, "
+        "`current_recipes`; their SQL is in\n"
         "`caption_assets/ledger/sql/views.sql`.\n"
     )
     for table in TABLES.values():

@@ -13,6 +13,7 @@ from caption_assets.recipes import (
     Recipe,
     caption_recipe,
     clip_recipe,
+    dedupe_recipe,
     enhance_recipe,
     original_recipe,
     preview_recipe,
@@ -28,6 +29,7 @@ def recipes(settings: Settings, identity: EngineIdentity = IDENTITY) -> dict[str
     return {
         "clip": clip_recipe(settings),
         "window": window_recipe(settings),
+        "dedupe": dedupe_recipe(settings),
         "caption": caption_recipe(settings, identity),
         "enhance": enhance_recipe(settings, identity),
         "preview": preview_recipe(settings),
@@ -46,6 +48,8 @@ CHANGES: Mapping[str, tuple[Any, set[str]]] = {
     "window_size": (300, {"window"}),
     "remainder_threshold": (100, {"window"}),
     "sampling_fps": (1.0, {"window"}),
+    "dedupe_windows": ("near", {"dedupe"}),
+    "dedupe_distance": (0.01, set()),  # exact windows are not near ones
     "frame_quality": (80, {"caption", "preview"}),
     "model": ("qwen2.5", {"caption", "preview"}),  # its frame factor is another one
     "revision": ("abc", set()),
@@ -95,6 +99,11 @@ def test_the_second_prompt_matters_where_there_is_a_second_stage() -> None:
     one = Settings.of({"generate_stage2_caption": True})
     other = Settings.of({"generate_stage2_caption": True, "stage2_prompt_text": "shorter: "})
     assert caption_recipe(one, IDENTITY).recipe_id != caption_recipe(other, IDENTITY).recipe_id
+
+
+def test_the_distance_matters_where_windows_are_collapsed_by_it() -> None:
+    one, other = (Settings.of({"dedupe_windows": "near", "dedupe_distance": distance}) for distance in (0.03, 0.01))
+    assert dedupe_recipe(one).recipe_id != dedupe_recipe(other).recipe_id
 
 
 @pytest.mark.parametrize("field", ["engine", "engine_version", "model_id", "model_revision"])
@@ -159,6 +168,7 @@ def test_the_built_in_prompts_never_change_without_their_version() -> None:
 GOLDEN = {
     "clip": "rcab3f00d233ab5add2db7fbcef41de5b",
     "window": "rf7da6dc7423f8cec1880cde121142aff",
+    "dedupe": "r335f95cfdbe61a3281095054e035864d",
     "caption": "rb805b2e289df62f4f624dc6859dbbddd",
     "enhance": "r99d9bb28d4eefc567536846d17d722b3",
     "preview": "rf36f93caa3ab21209db95f976e721e1b",

@@ -40,6 +40,7 @@ DEFAULTS = {  # section 6 of the design
     "compression_level": 4,
 }
 OURS = {
+    "dedupe_windows", "dedupe_distance",
     "retention_seed", "max_pixels", "max_duration_s", "max_frames", "max_streams", "clip_timeout_s",
     "worker_memory_mb", "workers",
 }  # fmt: skip
@@ -72,6 +73,8 @@ REFUSED = {
     "max_frames=0": "max_frames: out of range; allowed: 1 to 10000000 (it is 0)",
     "max_streams=0": "max_streams: out of range; allowed: 1 to 1000 (it is 0)",
     "worker_memory_mb=100": "worker_memory_mb: out of range; allowed: 1024 to 1048576 (it is 100)",
+    "dedupe_windows=yes": "dedupe_windows: unknown value 'yes'; allowed: off, exact, near.",
+    "dedupe_distance=0.3": "dedupe_distance: out of range; allowed: 0 to 0.25 (it is 0.3)",
     "frame_quality=101": "frame_quality: out of range; allowed: 1 to 100 (it is 101)",
     "model=": "model: out of range; allowed: any text but an empty one (it is '')",
     "prompt_variant=AV": "prompt_variant: unknown value 'AV'; allowed: default, av, av-surveillance.",

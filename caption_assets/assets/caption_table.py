@@ -17,7 +17,7 @@ from caption_assets.orchestration.stage import stage
     kinds={"parquet", "json"},
     table=None,
     code_kind=None,
-    code_version="1",
+    code_version="2",
     columns=COLUMNS,
     deps=[enhanced_captions, previews],
 )

@@ -40,7 +40,11 @@ def enhanced_captions(
                 continue
             recipe = enhance_recipe(values, engine.entry.identify(values.enhance.model, values.enhance.revision))
             run.activate(recipe)
-            kept = [row for row in run.ledger.named("batch_kept", batch=batch) if row["status"] in GOOD_STATUSES]
+            kept = [
+                row
+                for row in run.ledger.named("batch_kept", batch=batch)
+                if row["status"] in GOOD_STATUSES and row["duplicate_of"] is None  # a caption is rewritten once
+            ]
             tasks = _missing(run, recipe, kept)
             if tasks:
                 run.commit_as_they_come(_enhance(run, engine, values, recipe, tasks, kept), len(tasks))

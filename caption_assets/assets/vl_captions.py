@@ -103,8 +103,13 @@ def _keep_originals(run: StageRun) -> None:
 
 
 def _count(run: StageRun, missing_before: set[object]) -> None:
-    """Set the counts of the stage: windows that had their captions, that have them now, and that have not."""
+    """Set the counts of the stage: windows that had their captions, that have them now, and that have not.
+
+    Windows that show another one's captions do not count.
+    """
     there = {row["window_id"] for row in run.ledger.named("batch_windows", batch=run.batch) if row["status"] == "ok"}
+    collapsed = {row["window_id"] for row in run.ledger.named("batch_duplicates", batch=run.batch)}
+    there -= collapsed
     missing = _missing(run)
     run.expected = len(there)
     run.failed = len(missing)

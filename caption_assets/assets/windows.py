@@ -8,11 +8,12 @@ import dagster as dg
 
 from caption_assets.assets.raw_clips import raw_clips
 from caption_assets.ids import ClipId
+from caption_assets.orchestration.collapsing import record_duplicates
 from caption_assets.orchestration.declare import video_batch_asset
 from caption_assets.orchestration.pictures import histogram, picture, sample_table
 from caption_assets.orchestration.resources import RootResource, SettingsResource
 from caption_assets.orchestration.stage import StageRun, stage
-from caption_assets.recipes import window_recipe
+from caption_assets.recipes import dedupe_recipe, window_recipe
 from caption_assets.settings import Settings
 from caption_assets.video.cutting import Cut, CutJob, cut_clip
 from caption_assets.video.limits import pack_rule, probe_limits, window_rule, worker_count, worker_memory_bytes
@@ -27,6 +28,7 @@ def windows(context: dg.AssetExecutionContext, root: RootResource, settings: Set
     """Runs of 256 frames of each clip, with the frames sampled from them packed as JPEG.
 
     Every clip is decoded once, several clips side by side. A clip that is in another batch too is not decoded again.
+    A window that looks like the one before it is collapsed into it, as `dedupe_windows` says: it is not captioned.
     """
     values = settings.values()
     for batch in context.partition_keys:
@@ -34,6 +36,8 @@ def windows(context: dg.AssetExecutionContext, root: RootResource, settings: Set
             run.activate(window_recipe(values))
             jobs = _jobs(run, values)
             run.commit_as_they_come(_cut(run, jobs, values), len(jobs))
+            run.activate(dedupe_recipe(values))
+            record_duplicates(run.ledger, batch, values, run.run_id)
             rows = run.ledger.named("batch_windows", batch=batch)
             lost = run.ledger.named("clips_without_windows", batch=batch)
             run.failed = sum(row["status"] == "error" for row in rows) + sum(row["status"] == "error" for row in lost)
@@ -88,6 +92,11 @@ def _pictures(
     }
     if lost:
         metadata["clips without windows"] = sample_table(lost, ("path", "status", "error"))
+    collapsed = run.ledger.named("batch_duplicates", batch=run.batch)
+    if collapsed:
+        metadata["collapsed windows"] = sample_table(
+            collapsed, ("path", "window_index", "duplicate_of", "mode", "distance")
+        )
     path = _first_pack(run, rows, settings)
     if path is not None:
         try:

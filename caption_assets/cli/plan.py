@@ -6,6 +6,7 @@ from caption_assets import ids
 from caption_assets.engines.registry import choose_engine
 from caption_assets.ids import ClipId, WindowId
 from caption_assets.ledger.database import Ledger
+from caption_assets.orchestration.collapsing import duplicates_in
 from caption_assets.recipes import (
     Recipe,
     caption_recipe,
@@ -23,7 +24,8 @@ def plan_batches(ledger: Ledger, settings: Settings, engine: str, batch: str | N
     """Return, per batch, how many clips would be cut and how many captions, enhancements and previews made.
 
     Windows are planned from the recorded frame counts, so that nothing is decoded to know. Enhancements are counted as
-    an upper bound where captions would be made or decided on first: which of them are kept is not known yet.
+    an upper bound where captions would be made or decided on first: which of them are kept is not known yet. So are
+    captions of clips that would be cut first: which of their windows look alike is not known yet.
     """
     entry = choose_engine(engine)
     probing, windows = clip_recipe(settings), window_recipe(settings)
@@ -45,14 +47,17 @@ def plan_batches(ledger: Ledger, settings: Settings, engine: str, batch: str | N
     damaged = {
         WindowId(str(row["window_id"])) for row in ledger.query("SELECT window_id FROM windows WHERE status = 'error'")
     }
+    duplicates = {found.window_id for found in duplicates_in(ledger, settings, batch)}
     by_batch: dict[str, list[Mapping[str, object]]] = {}
     for clip in clips:
         by_batch.setdefault(str(clip["batch"]), []).append(clip)
     rows: list[dict[str, object]] = []
     for name, members in sorted(by_batch.items()):
         there = _windows(members, settings, windows) - damaged
-        missing = {w: settings.caption_num - min(good.get(w, 0), settings.caption_num) for w in there}
-        to_decide = {w for w in there if missing[w] or w not in decided}
+        collapsed = {w for w in there & duplicates if not good.get(w, 0)}
+        own = there - collapsed
+        missing = {w: settings.caption_num - min(good.get(w, 0), settings.caption_num) for w in own - duplicates}
+        to_decide = {w for w in own if missing.get(w, 0) or w not in decided}
         rows.append(
             {
                 "batch": name,
@@ -60,9 +65,10 @@ def plan_batches(ledger: Ledger, settings: Settings, engine: str, batch: str | N
                 "files_to_probe": sum(clip["clip_recipe_id"] != probing.recipe_id for clip in members),
                 "clips_to_cut": sum(not clip["is_cut"] for clip in members),
                 "windows": len(there),
+                "collapsed": len(collapsed),
                 "captions": sum(missing.values()),
                 "decisions": len(to_decide),
-                "enhancements": sum(most_kept if w in to_decide else decided[w] for w in there)
+                "enhancements": sum(most_kept if w in to_decide else decided[w] for w in own)
                 if settings.enhance.enabled
                 else 0,
                 "previews": sum(w not in shown for w in there),

@@ -21,7 +21,10 @@ def explain(ledger: Ledger, window_id: str) -> dict[str, Any] | None:
     for candidate in candidates:
         candidate["reason"] = reasons.get(str(candidate["reason_code"]))
         candidate["evidence"] = json.loads(str(candidate["evidence"])) if candidate["evidence"] else None
-    return {"window": windows[0], "candidates": candidates}
+    duplicates = ledger.named("why_duplicates", window=window_id)
+    for duplicate in duplicates:
+        duplicate["evidence"] = json.loads(str(duplicate["evidence"]))
+    return {"window": windows[0], "duplicates": duplicates, "candidates": candidates}
 
 
 def print_explanation(explanation: dict[str, Any]) -> None:
@@ -33,12 +36,18 @@ def print_explanation(explanation: dict[str, Any]) -> None:
         click.echo(f"  in {in_one_line(file)}")
     if window["error"]:
         click.echo(f"  {window['error']}")
+    for duplicate in explanation["duplicates"]:
+        shown = "whose captions it shows" if duplicate["is_shown"] else "but it shows the captions it has itself"
+        click.echo(f"  in {in_one_line(duplicate['batch'])} it is collapsed ({duplicate['mode']}, distance "
+                   f"{duplicate['distance']:.3f}) into {duplicate['duplicate_of']}, {shown}")  # fmt: skip
     if not explanation["candidates"]:
         click.echo("no candidate has been made for it")
     for candidate in explanation["candidates"]:
         verdict = f"{candidate['action']}  {candidate['reason_code'] or ''}"
         click.echo(f"\n{verdict}  {candidate['reason'] or ''}")
         click.echo(textwrap.indent(textwrap.fill(candidate["text"] or candidate["error"] or "(empty)", 110), "  "))
+        if candidate["window_id"] != window["window_id"]:
+            click.echo(f"  of {candidate['window_id']}")
         click.echo(f"  {candidate['candidate_id']}  status {candidate['status']}, index {candidate['sample_index']}, "
                    f"attempt {candidate['attempt']}, stage {candidate['stage']}, seed {candidate['seed']}")  # fmt: skip
         click.echo(f"  model {candidate['model_id']} {candidate['model_revision']}, engine {candidate['engine']} "

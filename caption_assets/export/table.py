@@ -32,6 +32,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("captions", "VARCHAR[]", "all kept captions, best first", nullable=True),
     Column("caption_status", "VARCHAR", "ok, or truncated at the token limit", nullable=True),
     Column("is_current", "BOOLEAN", "made by the caption recipe that is current for the batch", nullable=True),
+    Column("duplicate_of", "VARCHAR", "the window whose caption it is, where this one is collapsed", nullable=True),
     Column("n_candidates", "BIGINT", "candidates that were considered"),
     Column("enhanced_caption", "VARCHAR", "the caption rewritten by the text model", nullable=True),
     Column("enhanced_status", "VARCHAR", "ok, or truncated at the token limit", nullable=True),

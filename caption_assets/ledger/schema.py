@@ -10,7 +10,7 @@ from functools import cached_property
 
 import polars as pl
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Bumped with any change of a table or a view. A database of another version is rebuilt from the parts."""
 
 POLARS_TYPES: Mapping[str, pl.DataType] = {
@@ -23,6 +23,8 @@ POLARS_TYPES: Mapping[str, pl.DataType] = {
     "TIMESTAMPTZ": pl.Datetime("us", "UTC"),
     "INTEGER[]": pl.List(pl.Int32()),
     "DOUBLE[]": pl.List(pl.Float64()),
+    "UTINYINT[]": pl.List(pl.UInt8()),
+    "UBIGINT[]": pl.List(pl.UInt64()),
     "VARCHAR[]": pl.List(pl.String()),
 }
 """The SQL types that tables use, with the type of the same column in a part file."""
@@ -85,7 +87,7 @@ TABLES: Mapping[str, Table] = {
             ("recipe_id",),
             (
                 Column("recipe_id", "VARCHAR", "identity: kind and canonical parameters, hashed"),
-                Column("kind", "VARCHAR", "clip, window, caption, enhance, preview or retention"),
+                Column("kind", "VARCHAR", "clip, window, dedupe, caption, enhance, preview or retention"),
                 Column("name", "VARCHAR", "label for people; not part of the identity"),
                 Column("params", "JSON", "canonical JSON of every parameter, with code_version"),
                 Column("model_id", "VARCHAR", "model", nullable=True),
@@ -229,8 +231,32 @@ TABLES: Mapping[str, Table] = {
                 Column("end_s", "DOUBLE", "end of the last frame, seconds from the clip's first frame"),
                 Column("frame_indices", "INTEGER[]", "sampled frames, numbered in the clip"),
                 Column("frame_times_s", "DOUBLE[]", "their times, seconds from the clip's first frame"),
+                Column(
+                    "frame_hashes",
+                    "UBIGINT[]",
+                    "dHash of each sampled frame, 64 bits; bit_count(xor(a, b)) / 64 is how far two pictures are apart",
+                    nullable=True,
+                ),
+                Column("luma_low", "UTINYINT[]", "lowest luma of each of 8 rows of 9 cells, 0 to 255", nullable=True),
+                Column("luma_high", "UTINYINT[]", "highest luma of each cell", nullable=True),
+                Column("color", "VARCHAR", "mean colour of the sampled frames, #rrggbb", nullable=True),
+                Column("frames_digest", "VARCHAR", "equal where the sampled frames have equal pixels", nullable=True),
                 Column("status", "VARCHAR", "ok, or error: a sampled frame does not decode"),
                 Column("error", "VARCHAR", "which, and why", nullable=True),
+                *_made(),
+            ),
+        ),
+        Table(
+            "window_duplicates",
+            "a decision that a window is collapsed: it needs no captions, those of an earlier window are shown for it",
+            ("window_id", "recipe_id"),
+            (
+                Column("window_id", "VARCHAR", "the window that is collapsed"),
+                Column("duplicate_of", "VARCHAR", "the earlier window of the same clip that stands for it"),
+                Column("recipe_id", "VARCHAR", "dedupe recipe"),
+                Column("mode", "VARCHAR", "exact or near"),
+                Column("distance", "DOUBLE", "mean share of hash bits that differ, 0 to 1"),
+                Column("evidence", "JSON", "everything the decision rests on"),
                 *_made(),
             ),
         ),

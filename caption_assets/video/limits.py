@@ -1,8 +1,10 @@
 """From settings to what the video code takes: limits of a probe, rules of windows and packs, number of workers."""
 
 import os
+from typing import cast
 
 from caption_assets.settings import Settings
+from caption_assets.video.duplicates import DedupeMode, DedupeRule
 from caption_assets.video.pack import PackRule, WindowRule
 from caption_assets.video.probe import ProbeLimits
 
@@ -29,6 +31,11 @@ def worker_memory_bytes(settings: Settings) -> int:
 def window_rule(settings: Settings) -> WindowRule:
     """Return which frames a window has, and which of them are sampled."""
     return WindowRule(settings.window_size, settings.remainder_threshold, settings.sampling_fps)
+
+
+def dedupe_rule(settings: Settings) -> DedupeRule:
+    """Return which windows are collapsed into the one before them."""
+    return DedupeRule(cast("DedupeMode", settings.dedupe_windows), settings.dedupe_distance)
 
 
 def pack_rule(settings: Settings) -> PackRule:

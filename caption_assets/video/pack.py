@@ -19,6 +19,7 @@ from caption_assets.ids import digest
 from caption_assets.video.budget import fit_resolution
 from caption_assets.video.decode import TimesOutOfOrder, decode_frames
 from caption_assets.video.demux import ProbeLimits, UnreadableVideo
+from caption_assets.video.perceptual import FramePrint, FramePrinter, WindowPrint
 from caption_assets.video.probe import ClipFacts
 from caption_assets.video.sampling import DEFAULT_SAMPLING_FPS, check_sampling_fps, sample_frames
 from caption_assets.video.upright import UprightScaler
@@ -120,7 +121,11 @@ class PlannedWindow:
 
 @dataclass(frozen=True)
 class PackOutcome:
-    """What became of one window. `error` is set, and height, width and bytes are 0, when status is "error"."""
+    """What became of one window.
+
+    error: set when status is "error"; height, width and bytes are 0 then, and seen is None.
+    seen: what its sampled frames look like.
+    """
 
     window: PlannedWindow
     status: Literal["ok", "error"]
@@ -128,6 +133,7 @@ class PackOutcome:
     height: int
     width: int
     bytes: int
+    seen: WindowPrint | None = None
 
 
 def plan_clip(facts: ClipFacts, rule: WindowRule) -> list[PlannedWindow]:
@@ -217,7 +223,7 @@ def _pack_once(
         for index in pack.window.frame_indices if pack.error is None else ():
             readers.setdefault(index, []).append(pack)
 
-    scaler = UprightScaler(facts)
+    scaler, printer = UprightScaler(facts), FramePrinter(facts)
     failure: str | None = None
     try:
         try:
@@ -226,9 +232,11 @@ def _pack_once(
                     for pack in readers[index]:
                         pack.error = pack.error or f"{other} at {facts.times_s[index]:.2f} s"
                     continue
+                seen = printer.print_of(frame)
                 for pack in readers[index]:
                     pack.add(
                         index,
+                        seen,
                         simplejpeg.encode_jpeg(
                             scaler.rgb(frame, pack.height, pack.width),
                             quality=rule.quality,
@@ -268,6 +276,8 @@ class _PendingPack:
         self._final = pack_path(folder, window_id, rule.pack_id)
         self._staged = self._final.with_name(f".{self._final.name}.{os.getpid()}.tmp")
         self._jpegs: dict[int, bytes] = {}
+        self._frames_seen: dict[int, FramePrint] = {}
+        self._seen: WindowPrint | None = None
         self._is_staged = False
         try:
             self.height, self.width = fit_resolution(
@@ -276,8 +286,9 @@ class _PendingPack:
         except ValueError as error:
             self.error = str(error)
 
-    def add(self, index: int, jpeg: bytes) -> None:
+    def add(self, index: int, seen: FramePrint, jpeg: bytes) -> None:
         """Take a frame of the clip; the last one writes the file under its temporary name."""
+        self._frames_seen[index] = seen
         self._jpegs[index] = jpeg
         if len(self._jpegs) < len(self.window.frame_indices):
             return
@@ -293,7 +304,9 @@ class _PendingPack:
         # Not synced to the disk: a pack lost with the power is found corrupt and made again.
         pl.DataFrame(row, schema=PACK_SCHEMA).write_parquet(self._staged, compression="uncompressed", statistics=False)
         self._is_staged = True
+        self._seen = WindowPrint.of([self._frames_seen[index] for index in self.window.frame_indices])
         self._jpegs.clear()
+        self._frames_seen.clear()
 
     def finish(self, doubt: str | None, failure: str | None) -> PackOutcome:
         """Rename the file to its final name, or say why there is none.
@@ -316,7 +329,7 @@ class _PendingPack:
         size = self._staged.stat().st_size
         self._staged.replace(self._final)
         self._is_staged = False
-        return PackOutcome(self.window, "ok", None, self.height, self.width, size)
+        return PackOutcome(self.window, "ok", None, self.height, self.width, size, self._seen)
 
     def discard(self) -> None:
         """Remove what was written under the temporary name, if it is still there."""

@@ -1,10 +1,15 @@
-"""From a cut clip to its rows: one manifest row in `window_sets`, one row per window in `windows`."""
+"""From a cut clip to its rows, one in `window_sets` and one per window in `windows`; and what those say of pictures."""
 
+from collections.abc import Mapping
+from dataclasses import asdict, fields
 from datetime import datetime
+from typing import Any
 
 from caption_assets import ids
-from caption_assets.ids import ClipId, RecipeId
+from caption_assets.ids import ClipId, RecipeId, WindowId
 from caption_assets.video.cutting import Cut
+from caption_assets.video.duplicates import SeenWindow
+from caption_assets.video.perceptual import WindowPrint
 from caption_assets.video.windowing import MIN_WINDOW_FRAMES
 
 
@@ -24,6 +29,7 @@ def window_rows(
             "end_s": window.outcome.window.end_s,
             "frame_indices": list(window.outcome.window.frame_indices),
             "frame_times_s": list(window.outcome.window.frame_times_s),
+            **(asdict(window.outcome.seen) if window.outcome.seen else {}),
             "status": window.outcome.status,
             "error": window.outcome.error,
         }
@@ -42,3 +48,17 @@ def window_rows(
         "error": error,
     }
     return windows, manifest
+
+
+def seen_window(row: Mapping[str, Any]) -> SeenWindow:
+    """Return a row of `windows` as it is compared with others. Rows of versions before the prints have none."""
+    values: dict[str, Any] = {field.name: row[field.name] for field in fields(WindowPrint)}
+    known = all(value is not None for value in values.values())
+    values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    return SeenWindow(
+        window_id=WindowId(row["window_id"]),
+        start_s=row["start_s"],
+        end_s=row["end_s"],
+        times_s=tuple(row["frame_times_s"]),
+        seen=WindowPrint(**values) if known else None,
+    )

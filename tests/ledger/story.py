@@ -33,6 +33,8 @@ FILLERS: Mapping[str, object] = {
     "TIMESTAMPTZ": datetime(2026, 1, 1, tzinfo=UTC),
     "INTEGER[]": [],
     "DOUBLE[]": [],
+    "UTINYINT[]": [],
+    "UBIGINT[]": [],
     "VARCHAR[]": [],
 }
 

@@ -108,6 +108,16 @@ def judge_a_candidate_twice(root):
     assert commit(root, "retention_decisions", [{**verdict, "action": "drop"}]) == {"retention_decisions": 0}
 
 
+def collapse_windows_into_each_other(root):
+    """Both windows of a clip are collapsed, so that neither would be captioned."""
+    [recipe] = rows_of(root, "recipes", "kind = 'dedupe'")
+    one, two = (row["window_id"] for row in query(root, "SELECT window_id FROM batch_windows WHERE path = 'b.mp4'"))
+    decision = {"recipe_id": recipe["recipe_id"], "mode": "exact", "distance": 0.0, "evidence": {}}
+    pairs = ((one, two), (two, one))
+    rows = [{**decision, "window_id": window, "duplicate_of": other} for window, other in pairs]
+    commit(root, "window_duplicates", rows)
+
+
 def ask_for_more_candidates(root):
     [recipe] = rows_of(root, "recipes", "kind = 'caption'")
     other = {**recipe, "recipe_id": "r" + "2" * 32}
@@ -123,6 +133,7 @@ def ask_for_more_candidates(root):
         (leave_a_gap, {"windows_partition_clips", "windows_have_candidates", "previews_decode"}),
         (overlap, {"windows_partition_clips", "windows_have_candidates", "previews_decode"}),
         (add_a_candidate_without_verdict, {"one_decision_per_candidate"}),
+        (collapse_windows_into_each_other, {"windows_have_candidates"}),
         (ask_for_more_candidates, {"windows_have_candidates"}),
         (judge_a_candidate_twice, set()),
     ],

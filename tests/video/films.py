@@ -1,6 +1,6 @@
 """Small videos made on the spot whose pictures show their own number, so any reader can tell which frame it got."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -99,3 +99,32 @@ def pictures_in_full(path: Path) -> list[np.ndarray]:
     """Every decoded picture of a file as RGB, by the library's own plain loop: what our decoder is compared with."""
     with av.open(str(path)) as container:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def film_of(
+    path: Path,
+    pictures: Iterable[np.ndarray],
+    *,
+    codec: str = "libx264",
+    rate: int = 25,
+    pix_fmt: str = "yuv420p",
+    options: dict[str, str] | None = None,
+) -> Path:
+    """Write RGB pictures of one size as a film."""
+    stream = None
+    with av.open(str(path), "w") as container:
+        for number, picture in enumerate(pictures):
+            if stream is None:
+                stream = container.add_stream(codec, rate=rate, options=options or {})
+                stream.height, stream.width, stream.pix_fmt = *picture.shape[:2], pix_fmt
+                stream.codec_context.thread_count = 1
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pix_fmt)
+            frame.pts, frame.time_base = number, Fraction(1, rate)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def frozen_film(path: Path, n_frames: int, number: int = 341) -> Path:
+    """Write one picture again and again; the codec has no loss, so decoded frames are equal in every pixel."""
+    return film_of(path, [numbered_picture(number)] * n_frames, options={"qp": "0"})

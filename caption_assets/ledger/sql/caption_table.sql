@@ -1,11 +1,13 @@
 -- The caption table of a batch: one row per window, with the caption that is served and everything that made it.
-WITH kept AS (
+WITH decided AS MATERIALIZED (
+  SELECT * FROM batch_decisions WHERE batch = $batch
+),
+kept AS (
   SELECT b.batch, b.window_id, b.is_current, b.decision_id, d.candidate_id, d.rank, d.reason_code, d.policy, d.decided_by,
          k.text, k.status, k.stage, k.seed, k.recipe_id
-  FROM batch_decisions b
-  JOIN retention_decisions d ON d.decision_id = b.decision_id AND d.window_id = b.window_id AND d.action = 'keep'
+  FROM decided b
+  JOIN retention_decisions d ON d.decision_id = b.decision_id AND d.window_id = b.decided_window_id AND d.action = 'keep'
   JOIN caption_candidates k ON k.candidate_id = d.candidate_id
-  WHERE b.batch = $batch
 ),
 best AS (
   SELECT * FROM kept QUALIFY row_number() OVER (PARTITION BY window_id ORDER BY rank, candidate_id) = 1
@@ -16,9 +18,8 @@ every AS (
 considered AS (
   SELECT b.window_id, count(*) AS n_candidates,
          string_agg(DISTINCT d.reason_code, ', ' ORDER BY d.reason_code) AS reasons
-  FROM batch_decisions b
-  JOIN retention_decisions d ON d.decision_id = b.decision_id AND d.window_id = b.window_id
-  WHERE b.batch = $batch
+  FROM decided b
+  JOIN retention_decisions d ON d.decision_id = b.decision_id AND d.window_id = b.decided_window_id
   GROUP BY b.window_id
 ),
 enhanced AS (
@@ -39,7 +40,7 @@ SELECT w.batch, w.path AS clip_path, w.clip_id, c.video_sha256 AS clip_sha256, w
        CASE WHEN w.status <> 'ok' THEN w.error
             WHEN best.candidate_id IS NULL AND considered.window_id IS NOT NULL
             THEN 'every candidate was dropped: ' || considered.reasons END AS error,
-       best.text AS caption, every.captions, best.status AS caption_status, best.is_current,
+       best.text AS caption, every.captions, best.status AS caption_status, best.is_current, dup.duplicate_of,
        coalesce(considered.n_candidates, 0) AS n_candidates,
        e.text AS enhanced_caption, e.status AS enhanced_status,
        w.original_caption,
@@ -53,6 +54,9 @@ SELECT w.batch, w.path AS clip_path, w.clip_id, c.video_sha256 AS clip_sha256, w
        c.codec, c.fps, c.n_frames, c.duration_s, c.display_width, c.display_height, c.has_audio, c.flags
 FROM batch_windows w
 JOIN live_clips c ON c.clip_id = w.clip_id
+LEFT JOIN decided own ON own.window_id = w.window_id
+LEFT JOIN batch_duplicates dup
+  ON dup.batch = w.batch AND dup.window_id = w.window_id AND (own.window_id IS NULL OR own.duplicate_of IS NOT NULL)
 LEFT JOIN best ON best.window_id = w.window_id
 LEFT JOIN every ON every.window_id = w.window_id
 LEFT JOIN considered ON considered.window_id = w.window_id

@@ -20,16 +20,16 @@ SELECT 'caption', w.path || ' window ' || w.window_index,
        'every candidate was dropped: ' || string_agg(DISTINCT d.reason_code, ', ' ORDER BY d.reason_code)
 FROM batch_windows w
 JOIN batch_decisions b ON b.batch = w.batch AND b.window_id = w.window_id
-JOIN retention_decisions d ON d.decision_id = b.decision_id AND d.window_id = b.window_id
-WHERE w.batch = $batch
+JOIN retention_decisions d ON d.decision_id = b.decision_id AND d.window_id = b.decided_window_id
+WHERE w.batch = $batch AND b.duplicate_of IS NULL
   AND NOT EXISTS (SELECT 1 FROM missing_captions m WHERE m.batch = w.batch AND m.window_id = w.window_id)
 GROUP BY w.path, w.window_index
 HAVING count(*) FILTER (d.action = 'keep') = 0
 UNION ALL
 SELECT 'enhancement', w.path || ' window ' || w.window_index, e.error
 FROM batch_windows w
-JOIN batch_decisions b ON b.batch = w.batch AND b.window_id = w.window_id
-JOIN retention_decisions d ON d.decision_id = b.decision_id AND d.window_id = b.window_id AND d.action = 'keep'
+JOIN batch_decisions b ON b.batch = w.batch AND b.window_id = w.window_id AND b.duplicate_of IS NULL
+JOIN retention_decisions d ON d.decision_id = b.decision_id AND d.window_id = b.decided_window_id AND d.action = 'keep'
 JOIN current_recipes r ON r.kind = 'enhance' AND r.batch = w.batch
 JOIN enhanced_captions e ON e.candidate_id = d.candidate_id AND e.recipe_id = r.recipe_id
 WHERE w.batch = $batch

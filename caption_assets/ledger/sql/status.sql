@@ -1,5 +1,6 @@
 -- Counts per batch and stage.
-WITH files AS (
+WITH decided AS MATERIALIZED (SELECT * FROM batch_decisions WHERE $batch IS NULL OR batch = $batch),
+files AS (
   SELECT batch, count(*) FILTER (WHERE status = 'ok') AS files_ok,
          count(*) FILTER (WHERE status = 'quarantined') AS files_quarantined,
          count(*) FILTER (WHERE status = 'gone') AS files_gone
@@ -10,18 +11,25 @@ cut AS (
   FROM batch_windows GROUP BY batch
 ),
 uncut AS (SELECT batch, count(*) AS clips_without_windows FROM missing_windows GROUP BY batch),
+merged AS (
+  SELECT d.batch, count(*) AS collapsed
+  FROM batch_duplicates d
+  LEFT JOIN decided b ON b.batch = d.batch AND b.window_id = d.window_id
+  WHERE b.window_id IS NULL OR b.duplicate_of IS NOT NULL
+  GROUP BY d.batch
+),
 uncaptioned AS (SELECT batch, count(*) AS captions_missing FROM missing_captions GROUP BY batch),
 served AS (
   SELECT b.batch, count(DISTINCT b.window_id) AS captioned,
          count(DISTINCT b.window_id) FILTER (WHERE NOT b.is_current) AS captions_not_current
-  FROM batch_decisions b
-  JOIN retention_decisions d ON d.decision_id = b.decision_id AND d.window_id = b.window_id AND d.action = 'keep'
+  FROM decided b
+  JOIN retention_decisions d ON d.decision_id = b.decision_id AND d.window_id = b.decided_window_id AND d.action = 'keep'
   GROUP BY b.batch
 ),
 improved AS (
   SELECT w.batch, count(DISTINCT w.window_id) AS enhanced
-  FROM batch_decisions w
-  JOIN retention_decisions d ON d.decision_id = w.decision_id AND d.window_id = w.window_id AND d.action = 'keep'
+  FROM decided w
+  JOIN retention_decisions d ON d.decision_id = w.decision_id AND d.window_id = w.decided_window_id AND d.action = 'keep'
   JOIN current_recipes r ON r.kind = 'enhance' AND r.batch = w.batch
   JOIN enhanced_captions e
     ON e.candidate_id = d.candidate_id AND e.recipe_id = r.recipe_id AND e.status IN ('ok', 'truncated')
@@ -34,12 +42,13 @@ shown AS (
 )
 SELECT f.batch, f.files_ok, f.files_quarantined, f.files_gone, coalesce(windows_ok, 0) AS windows_ok,
        coalesce(windows_error, 0) AS windows_error, coalesce(clips_without_windows, 0) AS clips_without_windows,
-       coalesce(captioned, 0) AS captioned, coalesce(captions_not_current, 0) AS captions_not_current,
+       coalesce(collapsed, 0) AS collapsed, coalesce(captioned, 0) AS captioned, coalesce(captions_not_current, 0) AS captions_not_current,
        coalesce(captions_missing, 0) AS captions_missing, coalesce(enhanced, 0) AS enhanced,
        coalesce(previews, 0) AS previews
 FROM files f
 LEFT JOIN cut USING (batch)
 LEFT JOIN uncut USING (batch)
+LEFT JOIN merged USING (batch)
 LEFT JOIN uncaptioned USING (batch)
 LEFT JOIN served USING (batch)
 LEFT JOIN improved USING (batch)

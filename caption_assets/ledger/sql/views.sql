@@ -69,8 +69,17 @@ WHERE NOT EXISTS (
   SELECT 1 FROM complete_window_sets s WHERE s.clip_id = b.clip_id AND s.recipe_id = r.recipe_id
 );
 
+-- Windows that are collapsed into an earlier window of their clip, by the dedupe recipe that is current for the batch.
+CREATE OR REPLACE VIEW batch_duplicates AS
+SELECT w.batch, w.clip_id, w.window_id, d.duplicate_of, d.recipe_id, d.mode, d.distance, d.evidence, d.created_at,
+       w.window_is_current, w.original_caption
+FROM window_duplicates d
+JOIN current_recipes r ON r.kind = 'dedupe' AND r.recipe_id = d.recipe_id
+JOIN batch_windows w ON w.batch = r.batch AND w.window_id = d.window_id AND w.status = 'ok'
+JOIN windows o ON o.window_id = d.duplicate_of AND o.clip_id = w.clip_id AND o.recipe_id = w.recipe_id AND o.status = 'ok';
+
 -- The increment: windows with fewer final candidates than their recipe asks for. An error is none. An empty or refused
--- first stage is final, since there is nothing to refine.
+-- first stage is final, since there is nothing to refine. A window that is collapsed needs none.
 CREATE OR REPLACE VIEW missing_captions AS
 SELECT w.batch, w.window_id, w.clip_id, c.recipe_id, c.n - coalesce(CASE c.final_stage WHEN 1 THEN k.have_1 ELSE k.have_2 END, 0) AS n_missing
 FROM batch_windows w
@@ -90,37 +99,67 @@ LEFT JOIN (
   WHERE status <> 'error'
   GROUP BY window_id, recipe_id
 ) k ON k.window_id = w.window_id AND k.recipe_id = c.recipe_id
-WHERE w.status = 'ok' AND coalesce(CASE c.final_stage WHEN 1 THEN k.have_1 ELSE k.have_2 END, 0) < c.n;
+WHERE w.status = 'ok' AND coalesce(CASE c.final_stage WHEN 1 THEN k.have_1 ELSE k.have_2 END, 0) < c.n
+  AND NOT EXISTS (SELECT 1 FROM batch_duplicates d WHERE d.batch = w.batch AND d.window_id = w.window_id);
 
--- The decision that each batch shows of a window: a person beats a policy, the current caption recipe beats an older
--- one, the current policy beats an older one, one that compared with this batch's original caption beats one that did
--- not, then the newest.
+-- The decision that each batch shows of a window. Of the decisions on one window's candidates a person beats a policy, the
+-- current caption recipe beats an older one, the current policy beats an older one, one that compared with this batch's
+-- original caption beats one that did not, then the newest. For a window that is collapsed that of the window which stands
+-- for it is shown, unless there is one of its own that is current or a person's; of two old ones the newer.
+-- decided_window_id is the window whose candidates were judged; duplicate_of is set where that is another one.
 CREATE OR REPLACE VIEW batch_decisions AS
-SELECT w.batch, w.window_id, d.decision_id, d.recipe_id, d.policy_recipe_id, d.decided_by, d.created_at,
-       coalesce(d.recipe_id = c.recipe_id, false) AND w.window_is_current AS is_current
-FROM batch_windows w
-JOIN (
-  SELECT DISTINCT window_id, decision_id, recipe_id, policy_recipe_id, reference_sha256, decided_by, created_at
-  FROM retention_decisions
-) d ON d.window_id = w.window_id
-LEFT JOIN current_recipes c ON c.kind = 'caption' AND c.batch = w.batch
-LEFT JOIN current_recipes p ON p.kind = 'retention' AND p.batch = w.batch
+SELECT batch, window_id, decision_id, recipe_id, policy_recipe_id, decided_by, created_at, is_current, decided_window_id,
+       nullif(decided_window_id, window_id) AS duplicate_of
+FROM (
+  SELECT s.batch, s.window_id, s.decided_window_id, d.decision_id, d.recipe_id, d.policy_recipe_id, d.decided_by,
+         d.created_at, d.keeps, coalesce(d.recipe_id = c.recipe_id, false) AND s.window_is_current AS is_current
+  FROM (
+    SELECT batch, window_id, window_id AS decided_window_id, window_is_current, original_caption FROM batch_windows
+    UNION ALL
+    SELECT batch, window_id, duplicate_of, window_is_current, original_caption FROM batch_duplicates
+  ) s
+  JOIN (
+    SELECT window_id, decision_id, recipe_id, policy_recipe_id, reference_sha256, decided_by, created_at,
+           bool_or(action = 'keep') AS keeps
+    FROM retention_decisions
+    GROUP BY ALL
+  ) d ON d.window_id = s.decided_window_id
+  LEFT JOIN current_recipes c ON c.kind = 'caption' AND c.batch = s.batch
+  LEFT JOIN current_recipes p ON p.kind = 'retention' AND p.batch = s.batch
+  QUALIFY row_number() OVER (
+    PARTITION BY s.batch, s.window_id, s.decided_window_id
+    ORDER BY starts_with(d.decided_by, 'user:') DESC,
+             coalesce(d.recipe_id = c.recipe_id, false) DESC,
+             coalesce(d.policy_recipe_id = p.recipe_id, false) DESC,
+             d.reference_sha256 IS NOT DISTINCT FROM sha256(s.original_caption) DESC,
+             d.created_at DESC,
+             d.decision_id
+  ) = 1
+)
 QUALIFY row_number() OVER (
-  PARTITION BY w.batch, w.window_id
-  ORDER BY starts_with(d.decided_by, 'user:') DESC,
-           coalesce(d.recipe_id = c.recipe_id, false) DESC,
-           coalesce(d.policy_recipe_id = p.recipe_id, false) DESC,
-           d.reference_sha256 IS NOT DISTINCT FROM sha256(w.original_caption) DESC,
-           d.created_at DESC,
-           d.decision_id
+  PARTITION BY batch, window_id
+  ORDER BY decided_window_id = window_id AND starts_with(decided_by, 'user:') DESC,
+           keeps DESC,
+           is_current DESC,
+           decided_window_id = window_id AND is_current DESC,
+           created_at DESC,
+           decided_window_id = window_id DESC
 ) = 1;
 
+-- Windows of a batch for which another window's captions are shown, or will be when there are some.
+CREATE OR REPLACE VIEW collapsed_windows AS
+SELECT d.*
+FROM batch_duplicates d
+LEFT JOIN batch_decisions b ON b.batch = d.batch AND b.window_id = d.window_id
+WHERE b.window_id IS NULL OR b.duplicate_of IS NOT NULL;
+
 CREATE OR REPLACE VIEW latest_decision AS
-SELECT window_id, decision_id, decided_by, is_current
+SELECT window_id, decision_id, decided_by, is_current, decided_window_id, duplicate_of
 FROM batch_decisions
 QUALIFY row_number() OVER (
   PARTITION BY window_id
-  ORDER BY starts_with(decided_by, 'user:') DESC, is_current DESC, created_at DESC, decision_id
+  ORDER BY duplicate_of IS NULL AND starts_with(decided_by, 'user:') DESC, is_current DESC, duplicate_of IS NULL DESC,
+           starts_with(decided_by, 'user:') DESC, created_at DESC, decision_id
 ) = 1;
 
 -- The preview that each batch shows of a window. A file is what the newest row with its path says; among the files of a
@@ -140,15 +179,17 @@ QUALIFY row_number() OVER (
   ORDER BY coalesce(p.recipe_id = r.recipe_id, false) DESC, p.created_at DESC, p.run_id
 ) = 1;
 
--- What a consumer reads: the kept captions. is_current is false while an older recipe's caption is served.
+-- What a consumer reads: the kept captions. is_current is false while an older recipe's caption is served; duplicate_of
+-- is the window whose caption it is, where the window itself is collapsed.
 CREATE OR REPLACE VIEW captions AS
 SELECT w.clip_id, w.window_id, w.window_index, w.start_frame, w.end_frame, w.start_s, w.end_s,
        k.candidate_id, k.text, k.status, k.stage, k.seed, k.recipe_id,
        r.model_id, r.model_revision, r.engine, r.engine_version, r.prompt_sha256,
        d.decision_id, d.rank, d.score, d.reason_code, d.evidence, d.policy, d.policy_recipe_id, d.decided_by,
-       l.is_current, k.run_id, k.created_at
+       l.is_current, l.duplicate_of, k.run_id, k.created_at
 FROM latest_decision l
-JOIN retention_decisions d ON d.decision_id = l.decision_id AND d.window_id = l.window_id AND d.action = 'keep'
+JOIN retention_decisions d
+  ON d.decision_id = l.decision_id AND d.window_id = l.decided_window_id AND d.action = 'keep'
 JOIN caption_candidates k ON k.candidate_id = d.candidate_id
 JOIN recipes r ON r.recipe_id = k.recipe_id
 JOIN live_windows w ON w.window_id = l.window_id;

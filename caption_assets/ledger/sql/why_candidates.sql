@@ -1,12 +1,16 @@
--- Every candidate of a window with the verdict of the decision in force, the winner first.
-SELECT k.candidate_id, coalesce(d.action, 'not judged') AS action, d.rank, d.reason_code, d.score, d.evidence, d.policy,
-       d.decided_by, k.text, k.status, k.error, k.origin, k.stage, k.sample_index, k.attempt, k.seed, k.finish_reason,
-       k.prompt_tokens, k.output_tokens, r.model_id, r.model_revision, r.engine, r.engine_version, p.name AS prompt_name,
-       p.text AS prompt, k.recipe_id, k.run_id, k.created_at
+-- Every candidate of a window, and of the window that stands for it where it is collapsed, with the verdict of the decision
+-- in force, the winner first.
+WITH shown AS (
+  SELECT decision_id, decided_window_id FROM latest_decision WHERE window_id = $window
+)
+SELECT k.candidate_id, k.window_id, coalesce(d.action, 'not judged') AS action, d.rank, d.reason_code, d.score, d.evidence,
+       d.policy, d.decided_by, k.text, k.status, k.error, k.origin, k.stage, k.sample_index, k.attempt, k.seed,
+       k.finish_reason, k.prompt_tokens, k.output_tokens, r.model_id, r.model_revision, r.engine, r.engine_version,
+       p.name AS prompt_name, p.text AS prompt, k.recipe_id, k.run_id, k.created_at
 FROM caption_candidates k
 JOIN recipes r ON r.recipe_id = k.recipe_id
 LEFT JOIN prompts p ON p.prompt_sha256 = r.prompt_sha256
-LEFT JOIN latest_decision l ON l.window_id = k.window_id
-LEFT JOIN retention_decisions d ON d.decision_id = l.decision_id AND d.candidate_id = k.candidate_id
-WHERE k.window_id = $window
+LEFT JOIN shown s ON s.decided_window_id = k.window_id
+LEFT JOIN retention_decisions d ON d.decision_id = s.decision_id AND d.candidate_id = k.candidate_id
+WHERE k.window_id IN (SELECT $window UNION ALL SELECT decided_window_id FROM shown)
 ORDER BY d.action = 'keep' DESC NULLS LAST, d.rank NULLS LAST, k.created_at, k.sample_index;
