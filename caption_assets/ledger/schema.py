@@ -10,7 +10,7 @@ from functools import cached_property
 
 import polars as pl
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Bumped with any change of a table or a view. A database of another version is rebuilt from the parts."""
 
 POLARS_TYPES: Mapping[str, pl.DataType] = {
@@ -293,17 +293,20 @@ TABLES: Mapping[str, Table] = {
         ),
         Table(
             "previews",
-            "an animated picture of a window; the newest row of a window is the file that is there",
+            "a small moving picture of a window and a still one; a folder holds those of a window's newest row there",
             ("window_id", "recipe_id", "run_id", "created_at"),
             (
                 Column("window_id", "VARCHAR", "window"),
                 Column("recipe_id", "VARCHAR", "preview recipe"),
-                Column("uri", "VARCHAR", "path below the root", nullable=True),
+                Column("uri", "VARCHAR", "path below the root: .webp, .avif or .mp4", nullable=True),
                 Column("sha256", "VARCHAR", "SHA-256 of the file", nullable=True),
                 Column("bytes", "BIGINT", "size of the file", nullable=True),
                 Column("width", "INTEGER", "pixels", nullable=True),
                 Column("height", "INTEGER", "pixels", nullable=True),
                 Column("n_frames", "INTEGER", "pictures in the animation", nullable=True),
+                Column("poster_uri", "VARCHAR", "path of the still JPEG below the root", nullable=True),
+                Column("poster_sha256", "VARCHAR", "SHA-256 of the still JPEG", nullable=True),
+                Column("poster_bytes", "BIGINT", "size of the still JPEG", nullable=True),
                 Column("warnings", "VARCHAR[]", "e.g. source height below target_height"),
                 Column("status", "VARCHAR", "ok or error"),
                 Column("error", "VARCHAR", "why there is no preview", nullable=True),
