@@ -15,6 +15,7 @@ from caption_assets.recipes import (
     clip_recipe,
     enhance_recipe,
     original_recipe,
+    packed_preview_recipe,
     preview_recipe,
     retention_recipe,
     window_recipe,
@@ -70,6 +71,8 @@ CHANGES: Mapping[str, tuple[Any, set[str]]] = {
     "target_height": (120, {"preview"}),
     "quality": (60, {"preview"}),
     "compression_level": (6, {"preview"}),
+    "preview_format": ("avif", {"preview"}),
+    "preview_source": ("clip", set()),  # target_fps is not above sampling_fps: nothing would be decoded
     "max_pixels": (5000, {"clip"}),
     "max_duration_s": (5.0, {"clip"}),
     "clip_timeout_s": (5.0, set()),
@@ -92,6 +95,20 @@ def test_the_second_prompt_matters_where_there_is_a_second_stage() -> None:
     one = Settings.of({"generate_stage2_caption": True})
     other = Settings.of({"generate_stage2_caption": True, "stage2_prompt_text": "shorter: "})
     assert caption_recipe(one, IDENTITY).recipe_id != caption_recipe(other, IDENTITY).recipe_id
+
+
+def test_the_source_of_previews_matters_where_they_want_more_frames_than_were_sampled() -> None:
+    packed = Settings.of({"target_fps": 4.0})
+    clip = Settings.of({"target_fps": 4.0, "preview_source": "clip"})
+    assert preview_recipe(packed).recipe_id != preview_recipe(clip).recipe_id
+    assert packed_preview_recipe(clip).recipe_id == preview_recipe(packed).recipe_id
+    not_above = {"target_fps": 4.0, "sampling_fps": 4.0}
+    assert (
+        preview_recipe(Settings.of({**not_above, "preview_source": "clip"})).recipe_id
+        == preview_recipe(Settings.of(not_above)).recipe_id
+    )
+    other_jpegs = Settings.of({"target_fps": 4.0, "preview_source": "clip", "frame_quality": 80, "model": "qwen2.5"})
+    assert preview_recipe(other_jpegs).recipe_id == preview_recipe(clip).recipe_id  # its frames are not those
 
 
 @pytest.mark.parametrize("field", ["engine", "engine_version", "model_id", "model_revision"])
@@ -158,7 +175,7 @@ GOLDEN = {
     "window": "rf7da6dc7423f8cec1880cde121142aff",
     "caption": "rb805b2e289df62f4f624dc6859dbbddd",
     "enhance": "r99d9bb28d4eefc567536846d17d722b3",
-    "preview": "rf36f93caa3ab21209db95f976e721e1b",
+    "preview": "r13960e44050f584739e5b8cd2938f048",
     "retention": "rb2f60a1e0b1abd17a327291ac22e33f9",
 }
 GOLDEN_ORIGINAL = "rbec0c8740eaced2c7f39e441a6df0e18"

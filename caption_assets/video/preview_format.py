@@ -41,7 +41,11 @@ from numpy.typing import NDArray
 from caption_assets.video import isobmff, webp
 
 MS = Fraction(1, 1000)
-SMALLEST_RATE = Fraction(1, 1000)
+SLOWEST, FASTEST = Fraction(1, 1000), Fraction(240)
+"""Pictures a second that an encoder is told at least and at most; SVT-AV1 refuses more."""
+
+BT601_MATRIX = 6
+"""ISO/IEC 23091-2, where the library's own constant for the same matrix is of another list."""
 
 X264_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "medium", "slow", "slower")
 
@@ -140,7 +144,7 @@ class PreviewEncoder:
         self._container: OutputContainer = av.open(
             self._output, "w", format=form.muxer, options=dict(form.muxer_options)
         )
-        rate = max(SMALLEST_RATE, Fraction(fps).limit_denominator(1000))  # a hint for the encoder; times are exact
+        rate = min(max(SLOWEST, Fraction(fps).limit_denominator(1000)), FASTEST)  # only a hint: times are exact
         stream = self._container.add_stream(form.encoder, rate=rate)
         assert isinstance(stream, VideoStream)
         self._stream = stream
@@ -149,7 +153,7 @@ class PreviewEncoder:
         context = stream.codec_context
         stream.time_base = context.time_base = MS
         context.thread_count = 1
-        context.color_range, context.colorspace = ColorRange.MPEG, Colorspace.SMPTE170M
+        context.color_range, context.colorspace = ColorRange.MPEG, BT601_MATRIX
         context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.IEC61966_2_1
 
     def add(self, rgb: NDArray[np.uint8], start_ms: int) -> None:
