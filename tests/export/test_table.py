@@ -33,6 +33,8 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     best = story.ledger.named("batch_kept", batch="b")[0]
     story.ledger.commit("run-1", "b", {
         "windows": [bad],
+        "window_sets": [row_of("window_sets", clip_id=clip, recipe_id=window_recipe(A).recipe_id, n_windows=5,
+                               status="ok", run_id="run-2", created_at=story.now)],
         "enhanced_captions": [row_of("enhanced_captions", enhanced_id="e", candidate_id=best["candidate_id"],
                                      window_id=w[0], recipe_id=enhance.recipe_id, status="ok", text="richer", **made)],
         "previews": [row_of("previews", window_id=w[0], uri="previews/b/x.webp",
