@@ -2,6 +2,7 @@
 # make test    set everything up and run the tests
 # make ui      the Dagster UI on http://127.0.0.1:3000
 # make check   lint and types, as CI runs them
+# make bench-previews  what previews cost and how they look, against the ffmpeg program
 # make clean   remove the environment and the demo's data
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ DEMO_BATCH := demo
 # Dagster keeps its history beside dagster.yaml, so that what the demo did is there in the UI.
 export DAGSTER_HOME := $(CURDIR)
 
-.PHONY: demo test ui check clean
+.PHONY: demo test ui check bench-previews clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -29,6 +30,9 @@ check: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy caption_assets
 	$(BIN)/python docs/make_reference.py --check
+
+bench-previews: .venv/installed
+	$(BIN)/python benchmarks/previews.py --rounds 3
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -15,7 +15,7 @@ def is_webp(data: bytes) -> bool:
 
 def count_pictures(data: bytes) -> int:
     """Return how many pictures a WebP file holds, without decoding them."""
-    return sum(1 for _ in _pictures(data))
+    return sum(1 for _ in stills(data))
 
 
 def check_webp(data: bytes) -> tuple[int, int, int]:
@@ -26,7 +26,7 @@ def check_webp(data: bytes) -> tuple[int, int, int]:
         av.FFmpegError, EOFError, IndexError: a picture does not decode.
     """
     width = height = n_frames = 0
-    for picture in _pictures(data):
+    for picture in stills(data):
         decoder = av.CodecContext.create("webp", "r")
         decoded = [*decoder.decode(av.Packet(picture)), *decoder.decode(None)]
         if len(decoded) != 1:
@@ -77,7 +77,7 @@ def _canvas(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _pictures(data: bytes) -> Iterator[bytes]:
+def stills(data: bytes) -> Iterator[bytes]:
     """Yield each picture of a WebP file as a still WebP file of its own.
 
     The library decodes still WebP only, so a frame of an animation is put into a file by itself, with its alpha.
