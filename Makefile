@@ -3,6 +3,8 @@
 # make ui      the Dagster UI on http://127.0.0.1:3000
 # make fuzz    damage 500 copies of the demo clips and read them; FILES=2000 SEED=7 for others
 # make check   lint and types, as CI runs them
+# make bench-video     how fast windows are cut, against the decoder alone and the way of the peers
+# make bench-previews  what previews cost and how they look, against the ffmpeg program
 # make clean   remove the environment and the demo's data
 
 PYTHON ?= python3
@@ -15,7 +17,7 @@ SEED ?= 0
 # Dagster keeps its history beside dagster.yaml, so that what the demo did is there in the UI.
 export DAGSTER_HOME := $(CURDIR)
 
-.PHONY: demo test ui fuzz check clean
+.PHONY: demo test ui fuzz check bench-video bench-previews clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -35,6 +37,12 @@ check: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy caption_assets
 	$(BIN)/python docs/make_reference.py --check
+
+bench-video: .venv/installed
+	$(BIN)/python benchmarks/video.py
+
+bench-previews: .venv/installed
+	$(BIN)/python benchmarks/previews.py --rounds 3
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -152,7 +152,7 @@ def cores(folder: Path, runs: int) -> None:
           f"{statistics.median(ratios):.2f}\n")  # fmt: skip
 
 
-def memory(folder: Path, runs: int) -> None:
+def memory(folder: Path, _: int) -> None:
     """Peak memory of cutting long films, and of small and large batches."""
     rows = []
     for film in LONG_FILMS:

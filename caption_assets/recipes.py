@@ -22,7 +22,7 @@ CODE_VERSIONS: Mapping[Kind, str] = {
     "dedupe": "1",
     "caption": "1",
     "enhance": "1",
-    "preview": "1",
+    "preview": "2",
     "retention": "1",
 }
 """Bumped by hand when the code of a stage changes what it makes from the same input."""
@@ -110,9 +110,23 @@ def enhance_recipe(settings: Settings, identity: EngineIdentity) -> Recipe:
 
 
 def preview_recipe(settings: Settings) -> Recipe:
-    """How a preview looks."""
-    names = ("target_fps", "target_height", "quality", "compression_level", "frame_factor", "frame_quality")
-    return Recipe("preview", f"{settings.target_height}p", {name: getattr(settings, name) for name in names})
+    """How a preview looks, and whether it is made from the packed frames or from the clip."""
+    if not previews_decode_again(settings):
+        return packed_preview_recipe(settings)
+    params = {**_preview_params(settings), "source": "clip"}
+    return Recipe("preview", f"{settings.preview_format} {settings.target_height}p from the clip", params)
+
+
+def packed_preview_recipe(settings: Settings) -> Recipe:
+    """How a preview made from the packed frames looks."""
+    packed = {"frame_factor": settings.frame_factor, "frame_quality": settings.frame_quality}
+    params = {**_preview_params(settings), **packed, "source": "packed"}
+    return Recipe("preview", f"{settings.preview_format} {settings.target_height}p", params)
+
+
+def previews_decode_again(settings: Settings) -> bool:
+    """Tell whether previews want more frames than were sampled, and may have them from the clip."""
+    return settings.preview_source == "clip" and settings.target_fps > settings.sampling_fps
 
 
 def retention_recipe(settings: Settings) -> Recipe:
@@ -123,6 +137,11 @@ def retention_recipe(settings: Settings) -> Recipe:
         "keep_original_sample": settings.keep_original_sample,
     }
     return Recipe("retention", settings.keep_candidate_mode, params)
+
+
+def _preview_params(settings: Settings) -> dict[str, object]:
+    names = ("preview_format", "target_fps", "target_height", "quality", "compression_level")
+    return {name: getattr(settings, name) for name in names}
 
 
 def _identity_params(identity: EngineIdentity) -> dict[str, object]:

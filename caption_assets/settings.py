@@ -29,6 +29,8 @@ MODEL_ALIASES = {
 """Short names that the peers' users type, and the model each stands for."""
 
 DEDUPE_MODES = ("off", "exact", "near")
+PREVIEW_FORMATS = ("webp", "avif", "mp4")
+PREVIEW_SOURCES = ("packed", "clip")
 
 QWEN3_FACTOR = 32
 QWEN2_FACTOR = 28
@@ -154,8 +156,15 @@ class Settings(SettingsModel):
     # previews
     target_fps: float = Field(1.0, gt=0, le=60, description="Preview frames per second of video.")
     target_height: int = Field(240, ge=16, le=4320, description="Preview height in pixels; never upscaled.")
-    quality: int = Field(50, ge=0, le=100, description="WebP quality; 100 is the best.")
-    compression_level: int = Field(4, ge=0, le=6, description="WebP effort: higher takes longer, for smaller files.")
+    quality: int = Field(50, ge=0, le=100, description="Preview quality on the scale of WebP; 100 is the best.")
+    compression_level: int = Field(4, ge=0, le=6, description="Preview effort: higher takes longer, for smaller files.")
+    preview_format: str = Field(
+        "webp", description="webp, avif or mp4 (H.264); `caption-assets doctor` lists what this machine can write."
+    )
+    preview_source: str = Field(
+        "packed",
+        description="packed: from the sampled frames. clip: decodes again where target_fps is above sampling_fps.",
+    )
 
     # limits: a clip beyond them is quarantined, so the clip recipe holds them
     max_pixels: int = Field(8192 * 8192, ge=4096, description="Largest picture that is decoded, in pixels.")
@@ -184,6 +193,16 @@ class Settings(SettingsModel):
     @classmethod
     def _known_dedupe_mode(cls, value: str) -> str:
         return _one_of(value, DEDUPE_MODES)
+
+    @field_validator("preview_format")
+    @classmethod
+    def _known_format(cls, value: str) -> str:
+        return _one_of(value, PREVIEW_FORMATS)
+
+    @field_validator("preview_source")
+    @classmethod
+    def _known_source(cls, value: str) -> str:
+        return _one_of(value, PREVIEW_SOURCES)
 
     @field_validator("keep_candidate_mode")
     @classmethod

@@ -40,7 +40,7 @@ DEFAULTS = {  # section 6 of the design
     "compression_level": 4,
 }
 OURS = {
-    "dedupe_windows", "dedupe_distance",
+    "dedupe_windows", "dedupe_distance", "preview_format", "preview_source",
     "retention_seed", "max_pixels", "max_duration_s", "max_frames", "max_streams", "clip_timeout_s",
     "worker_memory_mb", "workers",
 }  # fmt: skip
@@ -60,6 +60,8 @@ def test_every_setting_says_what_it_means() -> None:
 
 
 REFUSED = {
+    "preview_format=gif": "preview_format: unknown value 'gif'; allowed: webp, avif, mp4. Known: webp, avif, mp4",
+    "preview_source=clips": "preview_source: unknown value 'clips'; allowed: packed, clip. Did you mean clip?",
     "window_size=3": "window_size: out of range; allowed: 4 to 1000000 (it is 3)",
     "window_size=1000001": "window_size: out of range; allowed: 4 to 1000000 (it is 1000001)",
     "window_size=big": "window_size: must be a whole number; allowed: 4 to 1000000 (it is 'big')",

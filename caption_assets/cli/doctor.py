@@ -10,8 +10,8 @@ from caption_assets.engines.registry import AUTO, ENGINES, choose_engine
 from caption_assets.ledger.database import Ledger, LedgerError
 from caption_assets.orchestration.stage import gpu_name, library_versions
 from caption_assets.root import RootFolder
+from caption_assets.settings import Settings
 
-WEBP_ENCODER = "libwebp_anim"
 DECODERS = ("h264", "hevc", "mpeg2video", "mpeg4", "vp8", "vp9", "av1")
 MIN_FREE_BYTES = 1 << 30
 
@@ -25,6 +25,7 @@ def examine(root: RootFolder) -> list[dict[str, Any]]:
         _finding("libraries", True, ", ".join(f"{name} {number}" for name, number in versions.items())),
         _finding("cores", True, f"{os.cpu_count()}: clips are decoded side by side, one core each"),
         _codecs(),
+        _previews(),
         _finding("GPU", True, gpu_name() or "none: the embedded engine `signal` does the whole job"),
         _finding("engine", True, f"{AUTO} means {choose_engine(AUTO).name} here"),
         *(_finding(f"engine {entry.name}", True, entry.description) for entry in ENGINES.values()),
@@ -43,11 +44,19 @@ def _codecs() -> dict[str, Any]:
     import av
 
     missing = [name for name in DECODERS if name not in av.codecs_available]
-    webp = WEBP_ENCODER in av.codecs_available
     detail = f"FFmpeg {av.ffmpeg_version_info}" + (f"; no decoder for {', '.join(missing)}" if missing else "")
-    return _finding(
-        "video", webp and not missing, detail if webp else f"{detail}; no {WEBP_ENCODER} encoder for previews"
+    return _finding("video", not missing, detail)
+
+
+def _previews() -> dict[str, Any]:
+    from caption_assets.video.preview_format import FORMATS, writable_formats
+
+    there = writable_formats()
+    missing = [f"{name} (no encoder {form.encoder})" for name, form in FORMATS.items() if name not in there]
+    detail = f"can be written as {', '.join(there) or 'nothing'}" + (
+        f"; not as {', '.join(missing)}" if missing else ""
     )
+    return _finding("previews", Settings.of({}).preview_format in there, detail)
 
 
 def _root(root: RootFolder) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def one_decision_per_candidate(context: dg.AssetCheckExecutionContext, root: Roo
     return _by_query(context, root, "check_one_decision_per_candidate")
 
 
-@dg.asset_check(asset=previews, description="Every preview is there and every picture in it decodes.")
+@dg.asset_check(asset=previews, description="Every preview and its poster is there and every picture in it decodes.")
 def previews_decode(context: dg.AssetCheckExecutionContext, root: RootResource) -> dg.AssetCheckResult:
     """Prove that each preview file is the one that was recorded, by decoding it."""
     batches = batches_of(context, root)
@@ -89,6 +89,18 @@ def _preview_fault(root: RootResource, row: Fault) -> str | None:
         return f"it has {width}x{height} pixels and {n_frames} pictures, recorded are {recorded}"
     if hashlib.sha256(data).hexdigest() != row["sha256"]:
         return "its bytes are not the ones that were recorded"
+    return _poster_fault(root, row)
+
+
+def _poster_fault(root: RootResource, row: Fault) -> str | None:
+    if row["poster_uri"] is None:
+        return "it has no poster"
+    try:
+        data = (root.folder.path / str(row["poster_uri"])).read_bytes()
+    except OSError as fault:
+        return f"its poster: {fault}"
+    if hashlib.sha256(data).hexdigest() != row["poster_sha256"]:
+        return "the bytes of its poster are not the ones that were recorded"
     return None
 
 

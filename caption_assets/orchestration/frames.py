@@ -11,6 +11,7 @@ from caption_assets.ledger.database import Ledger
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
 from caption_assets.video.frame_store import (
+    ClipFile,
     DecodeLimits,
     FrameStore,
     FramesUnavailable,
@@ -37,17 +38,14 @@ def ensure_frames(
     """
     if not rows:
         return {}, {}
-    by_clip: dict[str, list[Mapping[str, object]]] = {}
-    for file in ledger.named("batch_clip_files", batch=batch):
-        by_clip.setdefault(str(file["clip_id"]), []).append(file)
-    files = {clip: clip_files(found, batch) for clip, found in by_clip.items()}
+    files = files_of_clips(ledger, batch)
     wanted = [
         WindowFrames(
             window_id=WindowId(str(row["window_id"])),
             clip_id=ClipId(str(row["clip_id"])),
             window_recipe=RecipeId(str(row["window_recipe_id"])),
             window_rule=_rule_of(str(row["window_params"])),
-            files=files.get(str(row["clip_id"]), []),
+            files=files.get(ClipId(str(row["clip_id"])), []),
         )
         for row in rows
     ]
@@ -58,6 +56,14 @@ def ensure_frames(
         worker_memory_bytes(settings),
     )
     return FrameStore(root, batch, pack or pack_rule(settings), limits).ensure(wanted)
+
+
+def files_of_clips(ledger: Ledger, batch: str) -> dict[ClipId, list[ClipFile]]:
+    """Return the registered files of every clip of a batch, those of the batch first."""
+    by_clip: dict[ClipId, list[Mapping[str, object]]] = {}
+    for file in ledger.named("batch_clip_files", batch=batch):
+        by_clip.setdefault(ClipId(str(file["clip_id"])), []).append(file)
+    return {clip: clip_files(found, batch) for clip, found in by_clip.items()}
 
 
 def frames_reader(there: Mapping[WindowId, Path], lost: Mapping[WindowId, str]) -> FramesOf:

@@ -112,7 +112,7 @@ class FrameStore:
 
     def _cut_job(self, windows: Sequence[WindowFrames]) -> CutJob | None:
         first = windows[0]
-        file = next((f for f in first.files if (self._root.uploads / f.batch / f.path).is_file()), None)
+        file = find_file(self._root, first.files)
         if file is None:
             return None
         return CutJob(
@@ -154,6 +154,11 @@ def load_frames(path: Path) -> PackedFrames:
         raise FramesUnavailable(
             f"packed frames {path.name} cannot be read ({fault}); run again to make them"
         ) from fault
+
+
+def find_file(root: RootFolder, files: Sequence[ClipFile]) -> ClipFile | None:
+    """Return the first of a clip's files that is still in uploads/, or None."""
+    return next((file for file in files if (root.uploads / file.batch / file.path).is_file()), None)
 
 
 def clip_files(rows: Sequence[Mapping[str, object]], batch: str) -> list[ClipFile]:

@@ -3,9 +3,10 @@
 import os
 from typing import cast
 
-from caption_assets.settings import Settings
+from caption_assets.settings import Settings, SettingsError
 from caption_assets.video.duplicates import DedupeMode, DedupeRule
 from caption_assets.video.pack import PackRule, WindowRule
+from caption_assets.video.preview import PreviewRule
 from caption_assets.video.probe import ProbeLimits
 
 PACKETS_PER_FRAME = 2
@@ -41,6 +42,24 @@ def dedupe_rule(settings: Settings) -> DedupeRule:
 def pack_rule(settings: Settings) -> PackRule:
     """Return how packed frames look."""
     return PackRule(settings.frame_factor, settings.frame_quality)
+
+
+def preview_rule(settings: Settings) -> PreviewRule:
+    """Return how previews look.
+
+    Raises:
+        SettingsError: this machine cannot write preview_format; the message names the formats it can write.
+    """
+    try:
+        return PreviewRule(
+            settings.target_fps,
+            settings.target_height,
+            settings.quality,
+            settings.compression_level,
+            settings.preview_format,
+        )
+    except ValueError as fault:
+        raise SettingsError(str(fault)) from None
 
 
 def worker_count(settings: Settings, n_items: int) -> int:

@@ -1,30 +1,40 @@
-"""A small animated picture of a window, made from its packed frames, for people to look at.
+"""A small animated picture of a window for people to look at, and a still one for lists.
 
-Animated WebP that plays for ever, with true display times to the end of the window. The frames are not decoded from
-the video again.
+Made from the packed frames of the window, or from frames of the clip; with true display times to the end of the window.
 """
 
-import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
-import av
+import numpy as np
 import simplejpeg
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
-from av.video.stream import VideoStream
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
+from numpy.typing import NDArray
 
 from caption_assets.engines.protocol import PackedFrames
+from caption_assets.video.preview_format import (
+    FORMATS,
+    PreviewEncoder,
+    PreviewFormat,
+    check_preview,
+    require_format,
+)
+
+__all__ = ["Preview", "PreviewRule", "PreviewWriter", "check_preview", "choose_frames", "make_preview"]
 
 MIN_TARGET_HEIGHT = 16
-MAX_WEBP_SIDE = 16_383
-"""Pixels (WebP container specification)."""
 
-MAX_FRAME_MS = (1 << 24) - 1
-"""Milliseconds of one frame: its field has 24 bits (WebP container specification)."""
+POSTER_SUFFIX = ".jpg"
+POSTER_QUALITY = 80
+"""Of the poster's JPEG, 1 to 100: it is one picture, so its size matters less than its looks."""
 
-MS = Fraction(1, 1000)
+FLAT_DEVIATION = 6.0
+"""Standard deviation of 8-bit values. A picture below it is black, white or a fade: nothing can be told from it."""
+
+FALLBACK = FORMATS["webp"]
+"""Takes pictures of any size from 1 x 1 on."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +42,18 @@ class PreviewRule:
     """How a preview looks.
 
     target_fps: pictures a second, above 0. target_height: pixels, 16 or more; never more than the source has.
-    quality: of lossy WebP, 0 to 100. compression_level: effort only, 0 to 6.
+    quality: 0 to 100. compression_level: effort only, 0 to 6. format: webp, avif or mp4; `preview_format` says what
+    quality and level are for each encoder.
 
     Raises:
-        ValueError: a number is outside its range, which the message gives.
+        ValueError: a number is outside its range, which the message gives, or this machine cannot write the format.
     """
 
     target_fps: float = 1.0
     target_height: int = 240
     quality: int = 50
     compression_level: int = 4
+    format: str = FALLBACK.name
 
     def __post_init__(self) -> None:
         if not (self.target_fps > 0 and math.isfinite(self.target_fps)):
@@ -52,17 +64,106 @@ class PreviewRule:
             raise ValueError(f"quality is {self.quality}, allowed: 0 to 100")
         if not 0 <= self.compression_level <= 6:
             raise ValueError(f"compression_level is {self.compression_level}, allowed: 0 to 6")
+        require_format(self.format)
 
 
 @dataclass(frozen=True)
 class Preview:
-    """A WebP file. `n_frames` counts what it shows; equal neighbours are one. `warnings` are sentences for a person."""
+    """A file in `format` and its poster, a JPEG of the same size.
+
+    `n_frames` counts the pictures in the file; in WebP equal neighbours are one. `warnings` are sentences for a person.
+    """
 
     data: bytes
     width: int
     height: int
     n_frames: int
     warnings: tuple[str, ...]
+    format: PreviewFormat
+    poster: bytes
+
+
+class PreviewWriter:
+    """Makes one preview from pictures that come one after the other; memory holds one of them beside the encoder's.
+
+    The poster is the picture nearest to the middle of the window that is not flat. The first picture would often be
+    the end of a fade or what a cut left over; the middle is what a list should show of a window, and unlike the
+    sharpest picture it needs no look at the others.
+    """
+
+    def __init__(
+        self,
+        start_s: float,
+        end_s: float,
+        rule: PreviewRule,
+        source_width: int,
+        source_height: int,
+        *,
+        most_height: int | None = None,
+        source_fps: float | None = None,
+    ) -> None:
+        """Begin the preview of a window.
+
+        Args:
+            start_s: seconds from the clip's first frame to the start of the window's first frame.
+            end_s: seconds from the clip's first frame to the end of the window's last frame.
+            rule: how it looks.
+            source_width: of the clip's upright picture, in pixels: gives the shape, and is never exceeded.
+            source_height: the same; below rule.target_height there is a warning.
+            most_height: of the pictures that will come, where they are lower than the source.
+            source_fps: frames a second of the clip; below rule.target_fps there is a warning.
+        """
+        self._start_s, self._middle_s, self._end_s = start_s, (start_s + end_s) / 2, end_s
+        warnings = []
+        if source_fps is not None and source_fps < rule.target_fps:
+            warnings.append(f"the source has {source_fps:g} frames a second, below target_fps {rule.target_fps:g}")
+        if source_height < rule.target_height:
+            warnings.append(f"the source is {source_height} pixels high, below target_height {rule.target_height}")
+        self._form = require_format(rule.format)
+        if min(source_width, source_height) < self._form.min_side:
+            warnings.append(
+                f"the source is {source_width}x{source_height} pixels, {self._form.name} has {self._form.min_side} a "
+                f"side at least: written as {FALLBACK.name}"
+            )
+            self._form = FALLBACK
+        self._warnings = tuple(warnings)
+        height = min(rule.target_height, source_height, most_height or source_height)
+        self.width, self.height = _fit(height, source_width / source_height, self._form)
+        self._encoder = PreviewEncoder(
+            self._form, self.width, self.height, rule.target_fps, rule.quality, rule.compression_level
+        )
+        self._last_ms = -1
+        self._poster: tuple[tuple[bool, float], NDArray[np.uint8]] | None = None
+
+    def add(self, rgb: NDArray[np.uint8], time_s: float) -> None:
+        """Take the next picture, shown from `time_s` on (the first from the window's start).
+
+        rgb: uint8 of shape (height, width, 3), of the preview's size or larger.
+        """
+        start_ms = 0 if self._last_ms < 0 else max(self._last_ms + 1, round((time_s - self._start_s) * 1000))
+        self._encoder.add(rgb, start_ms)
+        self._last_ms = start_ms
+        rank = (_is_flat(rgb), abs(time_s - self._middle_s))
+        if self._poster is None or rank < self._poster[0]:
+            self._poster = rank, rgb
+
+    def finish(self, *warnings: str) -> Preview:
+        """Return the preview; `warnings` are added to its own.
+
+        Raises:
+            ValueError: no picture was added.
+        """
+        if self._poster is None:
+            self.close()
+            raise ValueError("a preview needs at least one picture")
+        end_ms = max(round((self._end_s - self._start_s) * 1000), self._last_ms + 1)
+        data, n_frames = self._encoder.finish(end_ms)
+        poster = _jpeg(self._poster[1], self.width, self.height)
+        return Preview(data, self.width, self.height, n_frames, (*self._warnings, *warnings), self._form, poster)
+
+    def close(self) -> None:
+        """Give up a preview that will not be finished."""
+        self._encoder.close()
 
 
 def make_preview(
@@ -74,8 +175,9 @@ def make_preview(
     source_fps: float | None = None,
     source_width: int | None = None,
     source_height: int | None = None,
+    warnings: Sequence[str] = (),
 ) -> Preview:
-    """Make the preview of a window.
+    """Make the preview of a window from its packed frames.
 
     Args:
         frames: the packed frames of the window.
@@ -85,28 +187,30 @@ def make_preview(
         source_fps: frames a second of the clip; below rule.target_fps there is a warning.
         source_width: of the clip's upright picture, for the exact shape; else that of the packed frames.
         source_height: the same; below rule.target_height there is a warning.
+        warnings: sentences to be added to those of the preview.
 
     Raises:
         ValueError: there is no frame, or a packed frame is not a JPEG.
     """
     if not frames.jpegs:
         raise ValueError("a preview needs at least one packed frame")
-    warnings = []
-    if source_fps is not None and source_fps < rule.target_fps:
-        warnings.append(f"the source has {source_fps:g} frames a second, below target_fps {rule.target_fps:g}")
-    if source_height is not None and source_height < rule.target_height:
-        warnings.append(f"the source is {source_height} pixels high, below target_height {rule.target_height}")
-
-    height = min(rule.target_height, frames.height, source_height or frames.height)
-    shape = source_width / source_height if source_width and source_height else frames.width / frames.height
-    width = max(1, round(height * shape))
-    if width > MAX_WEBP_SIDE:
-        width, height = MAX_WEBP_SIDE, max(1, round(MAX_WEBP_SIDE / shape))
-    shown = choose_frames(frames.times_s, window_start_s, window_end_s, rule.target_fps)
-    starts_ms = [0] + [round((frames.times_s[index] - window_start_s) * 1000) for index in shown[1:]]
-    end_ms = max(round((window_end_s - window_start_s) * 1000), starts_ms[-1] + 1)
-    data = _encode([frames.jpegs[index] for index in shown], starts_ms, end_ms, width, height, rule)
-    return Preview(data, width, height, sum(1 for _ in _pictures(data)), tuple(warnings))
+    writer = PreviewWriter(
+        window_start_s,
+        window_end_s,
+        rule,
+        source_width or frames.width,
+        source_height or frames.height,
+        most_height=frames.height,
+        source_fps=source_fps,
+    )
+    try:
+        for index in choose_frames(frames.times_s, window_start_s, window_end_s, rule.target_fps):
+            # The JPEG is decoded at the eighth that is just large enough.
+            rgb = simplejpeg.decode_jpeg(frames.jpegs[index], "rgb", min_height=writer.height, min_width=writer.width)
+            writer.add(rgb, frames.times_s[index])
+        return writer.finish(*warnings)
+    finally:
+        writer.close()
 
 
 def choose_frames(times_s: Sequence[float], start_s: float, end_s: float, target_fps: float) -> list[int]:
@@ -128,121 +232,29 @@ def choose_frames(times_s: Sequence[float], start_s: float, end_s: float, target
     return chosen
 
 
-def check_preview(data: bytes) -> tuple[int, int, int]:
-    """Decode every picture of a WebP file and return (width, height, number of frames).
-
-    Raises:
-        ValueError: the file is not a WebP whose pictures all decode.
-    """
-    try:
-        width = height = n_frames = 0
-        for picture in _pictures(data):
-            decoder = av.CodecContext.create("webp", "r")
-            decoded = [*decoder.decode(av.Packet(picture)), *decoder.decode(None)]
-            if len(decoded) != 1:
-                raise ValueError(f"frame {n_frames} of the preview does not decode")
-            frame = decoded[0]
-            width, height = max(width, getattr(frame, "width", 0)), max(height, getattr(frame, "height", 0))
-            n_frames += 1
-    except (av.FFmpegError, EOFError, IndexError) as error:
-        raise ValueError(f"the preview does not decode: {error}") from error
-    if not n_frames:
-        raise ValueError("the preview holds no picture")
-    canvas = _canvas(data)
-    return (*(canvas or (width, height)), n_frames)
+def _fit(height: int, shape: float, form: PreviewFormat) -> tuple[int, int]:
+    """Return the (width, height) of a preview at most `height` high whose width is `shape` times that."""
+    width = max(1, round(height * shape))
+    if width > form.max_side:
+        width, height = form.max_side, max(1, round(form.max_side / shape))
+    if form.even_sides:
+        width, height = width // 2 * 2, height // 2 * 2
+    return max(width, form.min_side), max(height, form.min_side)
 
 
-def _encode(
-    jpegs: Sequence[bytes], starts_ms: Sequence[int], end_ms: int, width: int, height: int, rule: PreviewRule
-) -> bytes:
-    output = io.BytesIO()
-    scaler = VideoReformatter()
-    with av.open(output, "w", format="webp", options={"loop": "0"}) as container:  # 0: for ever
-        stream = container.add_stream("libwebp_anim", rate=1000)
-        assert isinstance(stream, VideoStream)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.time_base = stream.codec_context.time_base = MS
-        stream.options = {"quality": str(rule.quality), "compression_level": str(rule.compression_level)}
-        for jpeg, start_ms in zip(jpegs, starts_ms, strict=True):
-            # The JPEG is decoded at the eighth that is just large enough.
-            rgb = simplejpeg.decode_jpeg(jpeg, "rgb", min_height=height, min_width=width)
-            frame = scaler.reformat(
-                av.VideoFrame.from_ndarray(rgb, format="rgb24"),
-                width,
-                height,
-                format="yuv420p",
-                interpolation=Interpolation.AREA,
-                dst_colorspace=Colorspace.ITU601,  # what WebP is, as is limited range (RFC 9649, 2.5)
-                dst_color_range=ColorRange.MPEG,
-                threads=1,
-            )
-            frame.pts, frame.time_base = start_ms, MS
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return _last_frame_until(output.getvalue(), end_ms)
+def _is_flat(rgb: NDArray[np.uint8]) -> bool:
+    rows, columns = (max(1, side // 64) for side in rgb.shape[:2])
+    return float(rgb[::rows, ::columns].std(axis=(0, 1)).max()) < FLAT_DEVIATION
 
 
-def _last_frame_until(data: bytes, end_ms: int) -> bytes:
-    """Make the last frame of an animation end at `end_ms`; the encoder only guesses how long it is shown."""
-    headers = [at for kind, at, _ in _chunks(data, 12) if kind == b"ANMF"]
-    if not headers:
-        return data
-    patched = bytearray(data)
-    durations = [int.from_bytes(data[at + 12 : at + 15], "little") for at in headers]
-    last_ms = min(max(1, end_ms - sum(durations[:-1])), MAX_FRAME_MS)
-    patched[headers[-1] + 12 : headers[-1] + 15] = last_ms.to_bytes(3, "little")
-    return bytes(patched)
-
-
-def _chunks(data: bytes, position: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the type of each RIFF chunk from `position` on, where its payload starts, and where it ends.
-
-    Raises:
-        ValueError: a chunk reaches beyond the data.
-    """
-    while position + 8 <= len(data):
-        kind, size = data[position : position + 4], int.from_bytes(data[position + 4 : position + 8], "little")
-        start = position + 8
-        if start + size > len(data):
-            raise ValueError(f"the preview is cut: {start + size - len(data)} bytes are not there")
-        yield kind, start, start + size
-        position = start + size + (size & 1)
-
-
-def _canvas(data: bytes) -> tuple[int, int] | None:
-    """Return the width and height of an extended WebP file; None for a plain one."""
-    for kind, at, _ in _chunks(data, 12):
-        if kind == b"VP8X":
-            return 1 + int.from_bytes(data[at + 4 : at + 7], "little"), 1 + int.from_bytes(
-                data[at + 7 : at + 10], "little"
-            )
-    return None
-
-
-def _pictures(data: bytes) -> Iterator[bytes]:
-    """Yield each picture of a WebP file as a still WebP file of its own.
-
-    The library decodes still WebP only, so a frame of an animation is put into a file by itself, with its alpha.
-
-    Raises:
-        ValueError: the file is not WebP, or it is cut.
-    """
-    if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
-        raise ValueError("the preview is not a WebP file")
-    if 8 + int.from_bytes(data[4:8], "little") > len(data):
-        raise ValueError("the preview is cut")
-    found = False
-    for kind, start, end in _chunks(data, 12):
-        if kind == b"ANMF":
-            found = True
-            yield _still(data[start + 6 : start + 12], data[start + 16 : end])
-    if not found:
-        yield data
-
-
-def _still(size_fields: bytes, frame_data: bytes) -> bytes:
-    """Wrap the chunks of one frame; `size_fields` are its width - 1 and height - 1, 24 bits each."""
-    has_alpha = frame_data[:4] == b"ALPH"
-    header = b"VP8X" + (10).to_bytes(4, "little") + bytes([0x10 if has_alpha else 0, 0, 0, 0]) + size_fields
-    body = b"WEBP" + (header if has_alpha else b"") + frame_data
-    return b"RIFF" + len(body).to_bytes(4, "little") + body
+def _jpeg(rgb: NDArray[np.uint8], width: int, height: int) -> bytes:
+    small = VideoReformatter().reformat(
+        VideoFrame.from_ndarray(rgb, format="rgb24"),
+        width,
+        height,
+        format="rgb24",
+        interpolation=Interpolation.AREA,
+        threads=1,
+    )
+    pixels = np.ascontiguousarray(small.to_ndarray())
+    return bytes(simplejpeg.encode_jpeg(pixels, quality=POSTER_QUALITY, colorsubsampling="420"))

@@ -37,7 +37,8 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
                                status="ok", run_id="run-2", created_at=story.now)],
         "enhanced_captions": [row_of("enhanced_captions", enhanced_id="e", candidate_id=best["candidate_id"],
                                      window_id=w[0], recipe_id=enhance.recipe_id, status="ok", text="richer", **made)],
-        "previews": [row_of("previews", window_id=w[0], uri="previews/b/x.webp", status="ok", **made),
+        "previews": [row_of("previews", window_id=w[0], uri="previews/b/x.webp",
+                            poster_uri="previews/b/x.jpg", status="ok", **made),
                      row_of("previews", window_id=w[1], status="error", error="no", **made)],
     })  # fmt: skip
     return story
@@ -70,6 +71,7 @@ def test_a_captioned_row_holds_everything_that_made_it(story: Story, rows: list[
     assert (row["n_candidates"], row["caption_status"], row["is_current"]) == (3, "ok", True)
     assert (row["enhanced_caption"], row["enhanced_status"], row["original_caption"]) == ("richer", "ok", "a dog")
     assert (row["preview_path"], rows[1]["preview_path"]) == ("previews/b/x.webp", None)
+    assert (row["poster_path"], rows[1]["poster_path"]) == ("previews/b/x.jpg", None)
     assert (row["model_id"], row["model_revision"], row["prompt"]) == ("test-model", "rev-a", A.prompt_text)
     assert row["caption_recipe_id"] == caption_recipe(A, MODEL).recipe_id
     assert row["window_recipe_id"] == window_recipe(A).recipe_id

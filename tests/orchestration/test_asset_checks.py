@@ -52,13 +52,22 @@ def make_current(root, recipe):
 
 
 def damage_a_preview(root):
-    path = next((root / "previews" / "b").iterdir())
+    path = next((root / "previews" / "b").glob("*.webp"))
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
 
 
 def lose_a_preview(root):
-    next((root / "previews" / "b").iterdir()).unlink()
+    next((root / "previews" / "b").glob("*.webp")).unlink()
+
+
+def damage_a_poster(root):
+    path = next((root / "previews" / "b").glob("*.jpg"))
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+
+
+def lose_a_poster(root):
+    next((root / "previews" / "b").glob("*.jpg")).unlink()
 
 
 def swap_two_previews(root):
@@ -130,6 +139,8 @@ def ask_for_more_candidates(root):
         (damage_a_preview, {"previews_decode"}),
         (lose_a_preview, {"previews_decode"}),
         (swap_two_previews, {"previews_decode"}),
+        (damage_a_poster, {"previews_decode"}),
+        (lose_a_poster, {"previews_decode"}),
         (leave_a_gap, {"windows_partition_clips", "windows_have_candidates", "previews_decode"}),
         (overlap, {"windows_partition_clips", "windows_have_candidates", "previews_decode"}),
         (add_a_candidate_without_verdict, {"one_decision_per_candidate"}),

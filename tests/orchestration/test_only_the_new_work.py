@@ -30,7 +30,7 @@ def delete_frames(root: Path) -> None:
 
 
 def delete_a_preview(root: Path) -> None:
-    next((root / "previews" / "b").iterdir()).unlink()
+    next((root / "previews" / "b").glob("*.webp")).unlink()
 
 
 def delete_previews_and_frames(root: Path) -> None:

@@ -45,6 +45,7 @@ SELECT w.batch, w.path AS clip_path, w.clip_id, c.video_sha256 AS clip_sha256, w
        e.text AS enhanced_caption, e.status AS enhanced_status,
        w.original_caption,
        CASE WHEN p.status = 'ok' THEN p.uri END AS preview_path,
+       CASE WHEN p.status = 'ok' THEN p.poster_uri END AS poster_path,
        cr.model_id, cr.model_revision, cr.engine, cr.engine_version, cr.prompt_sha256, pr.text AS prompt, best.seed,
        best.stage AS caption_stage,
        er.model_id AS enhance_model_id, er.model_revision AS enhance_model_revision,

@@ -162,15 +162,15 @@ QUALIFY row_number() OVER (
            starts_with(decided_by, 'user:') DESC, created_at DESC, decision_id
 ) = 1;
 
--- The preview that each batch shows of a window. A file is what the newest row with its path says; among the files of a
--- window the batch's own recipe comes first, then the newest.
+-- The preview that each batch shows of a window. A folder holds one preview of a window, the one that its newest row
+-- there says, whatever its format was before; among the folders the batch's own recipe comes first, then the newest.
 CREATE OR REPLACE VIEW batch_previews AS
 SELECT w.batch, p.*
 FROM batch_windows w
 JOIN (
   SELECT * FROM previews
   QUALIFY row_number() OVER (
-    PARTITION BY window_id, coalesce(uri, recipe_id) ORDER BY created_at DESC, run_id
+    PARTITION BY window_id, coalesce(parse_dirpath(uri), recipe_id) ORDER BY created_at DESC, run_id
   ) = 1
 ) p ON p.window_id = w.window_id
 LEFT JOIN current_recipes r ON r.kind = 'preview' AND r.batch = w.batch
