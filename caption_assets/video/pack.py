@@ -28,7 +28,7 @@ from caption_assets.video.windowing import (
     plan_windows,
 )
 
-PACK_CODE_VERSION = 1
+PACK_CODE_VERSION = 2
 """Raised by hand when the same window and rule would give other pixels."""
 
 DEFAULT_PACK_FACTOR = 32
