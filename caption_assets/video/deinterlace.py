@@ -92,8 +92,9 @@ class _FilterChain:
 def combed_blocks(luma: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return how much each square of `BLOCK` pixels of an interlaced picture is combed, 0 to 1.
 
-    A tooth is a pixel above, or below, both its neighbours of the other field by more than it differs from the next
-    two lines of its own. That tells motion from detail: a thin line of a still picture differs from its own field too.
+    A tooth is a pixel brighter, or darker, than both its neighbours of the other field by more than twice what it
+    differs from the next two lines of its own. That tells motion from detail: a thin line of a still picture differs
+    from its own field too.
 
     Args:
         luma: shape (height, width).
@@ -126,7 +127,7 @@ def _teeth(luma: NDArray[np.uint8]) -> NDArray[np.bool_]:
     above, below = here - lines[1:-3], here - lines[3:-1]
     on_a_slope = (above ^ below) < 0
     tooth = np.minimum(np.abs(above), np.abs(below))
-    tooth -= np.maximum(np.abs(here - lines[:-4]), np.abs(here - lines[4:]))
+    tooth -= 2 * np.maximum(np.abs(here - lines[:-4]), np.abs(here - lines[4:]))
     is_tooth: NDArray[np.bool_] = tooth > MIN_TOOTH
     return is_tooth & ~on_a_slope
 

@@ -336,6 +336,8 @@ def _facts(
         said["non_square_pixels"] = ""
     if first_pts_s > (usual_step or float(1 / rate)):
         said["late_start"] = ""
+    if stream.metadata.get("alpha_mode") == "1" and not first.format.name.startswith("yuva"):
+        said["alpha_not_decoded"] = "the transparency of VP8 and VP9 is not decoded: colours it hides are shown"
     if transfer in HDR_TRANSFERS:
         said["hdr"] = f"HDR ({transfer}): tone mapped to SDR (ITU-R BT.2390), highlights are compressed"
     if first.colorspace in UNREADABLE_MATRICES and not first.format.is_rgb:

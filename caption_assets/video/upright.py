@@ -39,7 +39,8 @@ class UprightScaler:
     Rotation, mirroring and the shape of the pixels come from the clip's facts. Everything else comes from each frame:
     colour range and matrix, HDR and wide gamut, brought to SDR at the small size (see `tone`), interlacing (see
     `deinterlace`), and alpha: what is behind the picture is black, as in most players. A picture without a matrix is
-    read as BT.601, whatever its size, as ffmpeg and the usual loaders do, and one without a range as limited.
+    read as BT.601, whatever its size, as ffmpeg and the usual loaders do; Y'CbCr without a range as limited, gray as
+    full.
 
     One scaler is kept for all frames of a size: making one for each frame costs more than the scaling.
     """
@@ -89,12 +90,14 @@ class _Scaler:
 
     def rgb(self, frame: VideoFrame, height: int, width: int) -> NDArray[np.uint8]:
         """Return the picture of shape (height, width, 3)."""
-        if _has_alpha(frame.format.name):
+        name = frame.format.name
+        if _has_alpha(name):
             frame = self._on_black(frame)
+            name = frame.format.name
         toned = tone.needs_tone(frame.color_trc, frame.color_primaries)
         matrix = _matrix(frame)
         interpolation = Interpolation.AREA if width <= frame.width and height <= frame.height else Interpolation.BICUBIC
-        scaled_format = _scaled_format(frame.format.name, keep_depth=toned)
+        scaled_format = _scaled_format(name, keep_depth=toned)
         small = frame
         if scaled_format is not None:
             small = self._scale.reformat(
@@ -122,7 +125,7 @@ class _Scaler:
             return tone.to_sdr(
                 picture.astype(np.uint16, copy=False), frame.color_trc, frame.color_primaries, _peak_nits(frame)
             )
-        if frame.format.name.startswith("gray") and frame.color_range == ColorRange.MPEG:
+        if name.startswith("gray") and frame.color_range == ColorRange.MPEG:
             picture = FULL_FROM_LIMITED.take(picture)
         return cast("NDArray[np.uint8]", picture)
 
@@ -179,14 +182,14 @@ def _scaled_format(format_name: str, *, keep_depth: bool) -> str | None:
 
 def _matrix(frame: VideoFrame) -> Colorspace | None:
     """Return the matrix to read the frame with where the scaler would refuse or misread its own; else None."""
-    is_hdr = frame.color_trc in (tone.PQ, tone.HLG)
-    if frame.colorspace == 2:
-        return Colorspace.BT2020 if is_hdr else None
-    if frame.colorspace in READABLE_MATRICES:
+    matrix = frame.colorspace
+    if matrix == 2:
+        return Colorspace.BT2020 if frame.color_trc in (tone.PQ, tone.HLG) else None
+    if matrix in READABLE_MATRICES:
         return None
-    if frame.colorspace == 10 or (frame.colorspace in (12, 13) and frame.color_primaries == tone.BT2020):
+    if matrix == 10 or (matrix in (12, 13) and frame.color_primaries == tone.BT2020):
         return Colorspace.BT2020  # constant luminance differs from the common kind only in saturated colours
-    return Colorspace.ITU709 if frame.colorspace in (12, 13) else Colorspace.ITU601
+    return Colorspace.ITU709 if matrix in (12, 13) else Colorspace.ITU601
 
 
 def _peak_nits(frame: VideoFrame) -> float:
