@@ -30,7 +30,7 @@ from caption_assets.video.windowing import (
     plan_windows,
 )
 
-PACK_CODE_VERSION = 1
+PACK_CODE_VERSION = 2
 """Raised by hand when the same window and rule would give other pixels."""
 
 SHAPE_TOLERANCE = 0.02

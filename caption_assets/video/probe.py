@@ -76,6 +76,9 @@ COLOR_TRANSFERS = {
 COLOR_RANGES = {1: "limited", 2: "full"}
 """Names of ISO/IEC 23091-2 code points, as ffprobe prints them; the rest is "unspecified"."""
 
+UNREADABLE_MATRICES = frozenset((8, 11, 14, 15, 16, 17))
+"""YCgCo and its lossless kinds, Y'D'zD'x, ICtCp, IPT-C2 (Dolby Vision without a base layer): no Y'CbCr of any RGB."""
+
 HDR_TRANSFERS = frozenset(("smpte2084", "arib-std-b67"))
 
 
@@ -363,8 +366,13 @@ def _facts(
         said["non_square_pixels"] = ""
     if first_pts_s > (usual_step or float(1 / rate)):
         said["late_start"] = ""
+    if stream.metadata.get("alpha_mode") == "1" and not first.format.name.startswith("yuva"):
+        said["alpha_not_decoded"] = "the transparency of VP8 and VP9 is not decoded: colours it hides are shown"
     if transfer in HDR_TRANSFERS:
-        said["hdr"] = f"HDR ({transfer}): shown without tone mapping, colours look flat"
+        said["hdr"] = f"HDR ({transfer}): tone mapped to SDR (ITU-R BT.2390), highlights are compressed"
+    if first.colorspace in UNREADABLE_MATRICES and not first.format.is_rgb:
+        name = COLOR_SPACES.get(first.colorspace, str(first.colorspace))
+        said["unreadable_matrix"] = f"the colour matrix {name} cannot be read: read as BT.601, colours are wrong"
 
     return ClipFacts(
         container=container.format.name,

@@ -73,6 +73,63 @@ def make_film(
     return path
 
 
+def encode(
+    path: Path,
+    frames: Sequence[av.VideoFrame],
+    codec: str,
+    pix_fmt: str,
+    *,
+    options: dict[str, str] | None = None,
+    color_range: int = 0,
+    matrix: int = 2,
+    transfer: int = 2,
+    primaries: int = 2,
+    rotation: int = 0,
+    aspect: Fraction | None = None,
+) -> Path:
+    """Write the frames as they are, 25 a second, with the given colour tags (code points of ISO/IEC 23091-2)."""
+    container_format = {".mkv": "matroska", ".ts": "mpegts"}.get(path.suffix, path.suffix[1:])
+    with path.open("wb") as file, av.open(file, "w", format=container_format) as container:
+        stream = container.add_stream(codec, rate=25, options=options or {})
+        context = stream.codec_context
+        context.width, context.height, context.pix_fmt = frames[0].width, frames[0].height, pix_fmt
+        context.color_range, context.colorspace = color_range, matrix
+        context.color_trc, context.color_primaries = transfer, primaries
+        context.thread_count = 1
+        if aspect is not None:
+            context.sample_aspect_ratio = aspect
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for number, frame in enumerate(frames):
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def filtered(frame: av.VideoFrame, *filters: str) -> av.VideoFrame:
+    """Put one frame through ffmpeg's own filters, as `-vf` would; each is "name=arguments"."""
+    graph = av.filter.Graph()
+    nodes = [graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 25))]
+    for description in filters:
+        name, _, arguments = description.partition("=")
+        nodes.append(graph.add(name, arguments or None))
+    nodes.append(graph.add("buffersink"))
+    graph.link_nodes(*nodes).configure()
+    if frame.pts is None:
+        frame.pts = 0
+    graph.vpush(frame)
+    graph.vpush(None)
+    return graph.vpull()
+
+
+def psnr(picture: np.ndarray, reference: np.ndarray) -> float:
+    """Decibels of two 8-bit pictures, over all components; infinite where they are equal."""
+    assert picture.shape == reference.shape
+    error = np.mean((picture.astype(np.float64) - reference) ** 2)
+    return float(10 * np.log10(255**2 / error)) if error else float("inf")
+
+
 def remux(source: Path, target: Path, *, shift_s: float = 0.0, options: dict[str, str] | None = None) -> Path:
     """Copy the video packets of a file into another container, `shift_s` seconds later."""
     with av.open(str(source)) as reader, av.open(str(target), "w", options=options or {}) as writer:

@@ -1,7 +1,6 @@
 import functools
 import hashlib
 from dataclasses import replace
-from fractions import Fraction
 
 import av
 import numpy as np
@@ -13,7 +12,7 @@ from caption_assets.video import decode
 from caption_assets.video.decode import TimesOutOfOrder, decode_frames
 from caption_assets.video.probe import UnreadableVideo, probe_clip
 from caption_assets.video.upright import UprightScaler
-from tests.video.films import CLIPS, HEIGHT, WIDTH, make_film, number_of
+from tests.video.films import CLIPS, make_film, number_of
 
 KINDS = [
     ("b_frames.mp4", {"options": {"bf": "3", "g": "12"}}),
@@ -151,64 +150,3 @@ def test_frames_that_are_not_there_cannot_be_wanted(wanted):
     path = CLIPS / "bigbuckbunny.mp4"
     with pytest.raises(ValueError, match="allowed: 0 to 131"):
         list(decode_frames(path, probe_clip(path), wanted))
-
-
-@pytest.mark.parametrize("rotation", [0, 90, -90, 180])
-def test_turned_pictures_come_out_upright(tmp_path, rotation):
-    film = make_film(tmp_path / "film.mp4", 4, rotation=rotation, options={"crf": "10"})
-    facts = probe_clip(film)
-    [(_, frame)] = decode_frames(film, facts, [0])
-    upright = UprightScaler(facts).rgb(frame, facts.display_height, facts.display_width)
-    expected = np.rot90(frame.to_ndarray(format="rgb24"), rotation // 90)  # both counter-clockwise
-    assert upright.shape == expected.shape
-    assert np.abs(upright.astype(int) - expected).mean() < 3
-
-
-def test_a_mirrored_display_matrix_is_honoured(tmp_path):
-    film = make_film(tmp_path / "film.mp4", 4, options={"crf": "10"})
-    data = bytearray(film.read_bytes())
-    at = data.index(b"tkhd") + 4 + 4 + 20 + 16  # version 0: the matrix follows five times and 16 reserved bytes
-    assert int.from_bytes(data[at : at + 4], "big", signed=True) == 1 << 16
-    data[at : at + 4] = (-1 << 16).to_bytes(4, "big", signed=True)
-    film.write_bytes(data)
-    facts = probe_clip(film)
-    assert (facts.rotation, facts.mirrored) == (0, True)
-    [(_, frame)] = decode_frames(film, facts, [0])
-    upright = UprightScaler(facts).rgb(frame, HEIGHT, WIDTH)
-    assert np.abs(upright.astype(int) - frame.to_ndarray(format="rgb24")[:, ::-1]).mean() < 3
-
-
-def test_pixels_of_any_shape_come_out_square(tmp_path):
-    film = make_film(tmp_path / "film.mp4", 4, aspect=Fraction(2, 1))
-    facts = probe_clip(film)
-    assert (facts.display_width, facts.display_height) == (2 * WIDTH, HEIGHT)
-    [(_, frame)] = decode_frames(film, facts, [3])
-    picture = UprightScaler(facts).rgb(frame, facts.display_height, facts.display_width)
-    assert picture.shape == (HEIGHT, 2 * WIDTH, 3)
-    assert number_of(picture) == 3
-
-
-def rgb_of(luma, blue, red, full, kr, kb):
-    """ITU-R BT.601 and BT.709, section 3: the RGB of one YCbCr colour."""
-    scale_y, scale_c, low = (1, 1, 0) if full else (255 / 219, 255 / 224, 16)
-    y, cb, cr = (luma - low) * scale_y, (blue - 128) * scale_c, (red - 128) * scale_c
-    r, b = y + 2 * (1 - kr) * cr, y + 2 * (1 - kb) * cb
-    return np.clip([r, (y - kr * r - kb * b) / (1 - kr - kb), b], 0, 255)
-
-
-@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuvj420p", "yuv420p10le"])
-@pytest.mark.parametrize("color_range", [0, 1, 2])
-@pytest.mark.parametrize(("matrix", "kr", "kb"), [(2, 0.299, 0.114), (6, 0.299, 0.114), (1, 0.2126, 0.0722)])
-@pytest.mark.parametrize("color", [(16, 128, 128), (235, 128, 128), (120, 90, 180)])
-@pytest.mark.parametrize("size", [(112, 140), (240, 320), (480, 640)])
-def test_range_and_matrix_decide_the_colour(pix_fmt, color_range, matrix, kr, kb, color, size):
-    frame = av.VideoFrame(320, 240, pix_fmt)
-    deep = pix_fmt.endswith("10le")
-    for plane, value in zip(frame.planes, color, strict=True):
-        dtype, scaled = (np.uint16, 4 * value) if deep else (np.uint8, value)
-        plane.update(np.full(plane.buffer_size // np.dtype(dtype).itemsize, scaled, dtype).tobytes())
-    frame.color_range, frame.colorspace = color_range, matrix
-    full = color_range == 2 or pix_fmt == "yuvj420p"
-    facts = probe_clip(CLIPS / "ocean.mp4")
-    picture = UprightScaler(facts).rgb(frame, *size)
-    assert np.abs(picture[50, 50] - rgb_of(*color, full, kr, kb)).max() <= 3
