@@ -29,7 +29,7 @@ def record_duplicates(ledger: Ledger, batch: str, settings: Settings, run_id: st
     found = duplicates_in(ledger, settings, batch)
     if not found:
         return 0
-    known = ledger.named("known_duplicates", recipe=recipe, windows=[each.window_id for each in found])
+    known = ledger.named("known_duplicates", recipe=recipe, batch=batch)
     decided = {row["window_id"] for row in known}
     rows = [
         {

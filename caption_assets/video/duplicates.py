@@ -20,8 +20,8 @@ NEAR_LENGTH = 0.1
 
 NEAR_LEVELS = 3
 """Levels of 255 by which light and colour of near windows may differ. Measured on windows of a still camera, with noise
-of up to 30 levels: 1.5; with somebody of 0.7 % of the picture walking through, another slide, or lights that change:
-6.6 and more, where the hashes differ as little as by noise."""
+of up to 30 levels: 1.5; with somebody of 0.7 % of the picture walking through, or another slide: 6.6 and more, where
+the hashes differ as little as by noise. Light that flickers alike in both windows is not seen."""
 
 
 @dataclass(frozen=True)

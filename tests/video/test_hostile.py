@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 import simplejpeg
 
@@ -88,7 +89,8 @@ def big_picture(path, codec="libx264", **how):
         stream = container.add_stream(codec, rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuvj420p" if codec == "mjpeg" else "yuv420p"
         stream.codec_context.thread_count = 1
-        container.mux(stream.encode(av.VideoFrame(width, height, stream.pix_fmt)))
+        black = np.zeros((height * 3 // 2, width), np.uint8)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(black, format=stream.pix_fmt)))
         container.mux(stream.encode(None))
     assert path.stat().st_size < 2_000_000
     return path

@@ -1,2 +1,4 @@
--- Which of some windows a dedupe recipe has collapsed already.
-SELECT window_id FROM window_duplicates WHERE recipe_id = $recipe AND window_id IN (SELECT unnest($windows));
+-- Windows of a batch that a dedupe recipe has decided to collapse.
+SELECT window_id
+FROM window_duplicates
+WHERE recipe_id = $recipe AND window_id IN (SELECT window_id FROM batch_windows WHERE batch = $batch);
