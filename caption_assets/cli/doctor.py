@@ -10,6 +10,7 @@ from caption_assets.engines.registry import AUTO, ENGINES, choose_engine
 from caption_assets.ledger.database import Ledger, LedgerError
 from caption_assets.orchestration.stage import gpu_name, library_versions
 from caption_assets.root import RootFolder
+from caption_assets.video.scenes import SceneDetectionMissing, check_scene_detection
 
 WEBP_ENCODER = "libwebp_anim"
 DECODERS = ("h264", "hevc", "mpeg2video", "mpeg4", "vp8", "vp9", "av1")
@@ -25,6 +26,7 @@ def examine(root: RootFolder) -> list[dict[str, Any]]:
         _finding("libraries", True, ", ".join(f"{name} {number}" for name, number in versions.items())),
         _finding("cores", True, f"{os.cpu_count()}: clips are decoded side by side, one core each"),
         _codecs(),
+        _scenes(),
         _finding("GPU", True, gpu_name() or "none: the embedded engine `signal` does the whole job"),
         _finding("engine", True, f"{AUTO} means {choose_engine(AUTO).name} here"),
         *(_finding(f"engine {entry.name}", True, entry.description) for entry in ENGINES.values()),
@@ -48,6 +50,14 @@ def _codecs() -> dict[str, Any]:
     return _finding(
         "video", webp and not missing, detail if webp else f"{detail}; no {WEBP_ENCODER} encoder for previews"
     )
+
+
+def _scenes() -> dict[str, Any]:
+    try:
+        check_scene_detection()
+    except SceneDetectionMissing as fault:
+        return _finding("scenes", True, f"not here: {fault}")
+    return _finding("scenes", True, "PySceneDetect is there: split = scenes can be used")
 
 
 def _root(root: RootFolder) -> dict[str, Any]:

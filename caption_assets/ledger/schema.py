@@ -10,7 +10,7 @@ from functools import cached_property
 
 import polars as pl
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Bumped with any change of a table or a view. A database of another version is rebuilt from the parts."""
 
 POLARS_TYPES: Mapping[str, pl.DataType] = {
@@ -85,7 +85,7 @@ TABLES: Mapping[str, Table] = {
             ("recipe_id",),
             (
                 Column("recipe_id", "VARCHAR", "identity: kind and canonical parameters, hashed"),
-                Column("kind", "VARCHAR", "clip, window, caption, enhance, preview or retention"),
+                Column("kind", "VARCHAR", "clip, split, window, caption, enhance, preview or retention"),
                 Column("name", "VARCHAR", "label for people; not part of the identity"),
                 Column("params", "JSON", "canonical JSON of every parameter, with code_version"),
                 Column("model_id", "VARCHAR", "model", nullable=True),
@@ -155,7 +155,7 @@ TABLES: Mapping[str, Table] = {
                 Column("bytes", "BIGINT", "size of the file", nullable=True),
                 Column("mtime_ns", "BIGINT", "modification time, nanoseconds since 1970", nullable=True),
                 Column("sha256", "VARCHAR", "SHA-256 of the bytes", nullable=True),
-                Column("clip_id", "VARCHAR", "the clip with this content; NULL where quarantined", nullable=True),
+                Column("clip_id", "VARCHAR", "the clip that is the whole file; NULL where quarantined", nullable=True),
                 Column("status", "VARCHAR", "ok, quarantined, or gone: the file was there and is not any more"),
                 Column("error", "VARCHAR", "why it is quarantined, or what is odd about an ok file", nullable=True),
                 Column("original_caption", "VARCHAR", "caption from the sidecar file", nullable=True),
@@ -166,11 +166,11 @@ TABLES: Mapping[str, Table] = {
         ),
         Table(
             "clips",
-            "a clip (content), as probed: facts from packets and decoded frames, not from headers",
+            "a clip (content): a file, or a part of one; facts from packets and decoded frames, not from headers",
             ("clip_id", "recipe_id"),
             (
-                Column("clip_id", "VARCHAR", "identity by content"),
-                Column("recipe_id", "VARCHAR", "clip recipe"),
+                Column("clip_id", "VARCHAR", "identity by content, and by its frames where it is a part of a file"),
+                Column("recipe_id", "VARCHAR", "clip recipe, or the split recipe that made it a clip of its own"),
                 Column("video_sha256", "VARCHAR", "SHA-256 of the file"),
                 Column("bytes", "BIGINT", "size of the file"),
                 Column("container", "VARCHAR", "container format"),
@@ -194,9 +194,29 @@ TABLES: Mapping[str, Table] = {
                 Column("color_primaries", "VARCHAR", "primaries"),
                 Column("color_transfer", "VARCHAR", "transfer function"),
                 Column("has_audio", "BOOLEAN", "there is an audio stream"),
-                Column("n_key_frames", "INTEGER", "key frames"),
+                Column("n_key_frames", "INTEGER", "key frames of the file"),
                 Column("flags", "VARCHAR[]", "what is unusual, e.g. vfr, truncated, header_frame_count_wrong"),
-                Column("notes", "VARCHAR[]", "a sentence for each flag that needs one"),
+                Column("notes", "VARCHAR[]", "a sentence for each flag that needs one; of a part, see its file"),
+                Column("source_clip_id", "VARCHAR", "the whole file; NULL where the clip is one", nullable=True),
+                Column("source_start_frame", "INTEGER", "first frame, counted from the file's first", nullable=True),
+                Column("source_end_frame", "INTEGER", "last frame, inclusive, as above", nullable=True),
+                Column("source_start_s", "DOUBLE", "time of the first frame from the file's first, s", nullable=True),
+                Column("source_end_s", "DOUBLE", "end of the last frame from the file's first, s", nullable=True),
+                Column("cut_score", "DOUBLE", "score of the scene cut before it, where there is one", nullable=True),
+                *_made(),
+            ),
+        ),
+        Table(
+            "clip_sets",
+            "the fan-out manifest of split files: a row per file (content) and split recipe",
+            ("source_clip_id", "recipe_id", "run_id", "created_at"),
+            (
+                Column("source_clip_id", "VARCHAR", "the clip that is the whole file"),
+                Column("recipe_id", "VARCHAR", "split recipe"),
+                Column("n_clips", "INTEGER", "clips that it was split into; 1: there was nothing to split"),
+                Column("clip_ids", "VARCHAR[]", "the clips in order"),
+                Column("status", "VARCHAR", "ok, or error (tried again by the next run)"),
+                Column("error", "VARCHAR", "why", nullable=True),
                 *_made(),
             ),
         ),

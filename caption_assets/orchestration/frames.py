@@ -10,6 +10,7 @@ from caption_assets.ids import ClipId, RecipeId, WindowId
 from caption_assets.ledger.database import Ledger
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
+from caption_assets.video.cutting import FileClip
 from caption_assets.video.frame_store import (
     DecodeLimits,
     FrameStore,
@@ -20,6 +21,7 @@ from caption_assets.video.frame_store import (
 )
 from caption_assets.video.limits import pack_rule, probe_limits, worker_count
 from caption_assets.video.pack import PackRule, WindowRule
+from caption_assets.video.windowing import FrameRange
 
 
 def ensure_frames(
@@ -40,17 +42,7 @@ def ensure_frames(
     by_clip: dict[str, list[Mapping[str, object]]] = {}
     for file in ledger.named("batch_clip_files", batch=batch):
         by_clip.setdefault(str(file["clip_id"]), []).append(file)
-    files = {clip: clip_files(found, batch) for clip, found in by_clip.items()}
-    wanted = [
-        WindowFrames(
-            window_id=WindowId(str(row["window_id"])),
-            clip_id=ClipId(str(row["clip_id"])),
-            window_recipe=RecipeId(str(row["window_recipe_id"])),
-            window_rule=_rule_of(str(row["window_params"])),
-            files=files.get(str(row["clip_id"]), []),
-        )
-        for row in rows
-    ]
+    wanted = [_wanted(row, by_clip.get(str(row["clip_id"]), []), batch) for row in rows]
     limits = DecodeLimits(probe_limits(settings), settings.clip_timeout_s, worker_count(settings, len(wanted)))
     return FrameStore(root, batch, pack or pack_rule(settings), limits).ensure(wanted)
 
@@ -67,6 +59,25 @@ def frames_reader(there: Mapping[WindowId, Path], lost: Mapping[WindowId, str]) 
             return str(fault)
 
     return frames_of
+
+
+def _wanted(row: Mapping[str, object], files: Sequence[Mapping[str, object]], batch: str) -> WindowFrames:
+    clip = ClipId(str(row["clip_id"]))
+    return WindowFrames(
+        window_id=WindowId(str(row["window_id"])),
+        clip=FileClip(clip, frames_of_clip(files[0]) if files else None),
+        source=ClipId(str(files[0]["source_clip_id"])) if files else clip,
+        window_recipe=RecipeId(str(row["window_recipe_id"])),
+        window_rule=_rule_of(str(row["window_params"])),
+        files=clip_files(files, batch),
+    )
+
+
+def frames_of_clip(row: Mapping[str, object]) -> FrameRange | None:
+    """Return which frames of its file a clip has, from `source_start_frame` and `source_end_frame` of its row."""
+    if row["source_start_frame"] is None:
+        return None
+    return FrameRange(int(str(row["source_start_frame"])), int(str(row["source_end_frame"])))
 
 
 def _rule_of(params: str) -> WindowRule:

@@ -8,7 +8,7 @@ from pathlib import Path
 from caption_assets.engines.protocol import PackedFrames
 from caption_assets.ids import ClipId, RecipeId, WindowId
 from caption_assets.root import RootFolder
-from caption_assets.video.cutting import CutJob, cut_clip
+from caption_assets.video.cutting import CutJob, FileClip, cut_clip
 from caption_assets.video.pack import PackRule, WindowRule, pack_path, read_pack
 from caption_assets.video.probe import ProbeLimits
 from caption_assets.video.workers import WorkerFailure, map_clips
@@ -35,11 +35,13 @@ class ClipFile:
 class WindowFrames:
     """A window whose frames are wanted, with what it takes to make them again.
 
+    source: the clip that is the whole file: those of one source are decoded together.
     files: every registered file with this clip; the first is in the batch of the run.
     """
 
     window_id: WindowId
-    clip_id: ClipId
+    clip: FileClip
+    source: ClipId
     window_recipe: RecipeId
     window_rule: WindowRule
     files: Sequence[ClipFile]
@@ -66,30 +68,31 @@ class FrameStore:
     def ensure(self, wanted: Sequence[WindowFrames]) -> tuple[dict[WindowId, Path], dict[WindowId, str]]:
         """Return where each window's pack lies, and the reason for each that cannot be had.
 
-        Clips with missing packs are decoded once each, side by side.
+        Files with missing packs are decoded once each, side by side.
         """
         there: dict[WindowId, Path] = {}
-        missing: dict[ClipId, list[WindowFrames]] = {}
+        missing: dict[tuple[ClipId, RecipeId], list[WindowFrames]] = {}
         for window in wanted:
             path = self._find(window)
             if path is not None:
                 there[window.window_id] = path
             else:
-                missing.setdefault(window.clip_id, []).append(window)
+                missing.setdefault((window.source, window.window_recipe), []).append(window)
         lost: dict[WindowId, str] = {}
-        jobs = {}
-        for clip, windows in missing.items():
+        jobs: dict[CutJob, list[WindowFrames]] = {}
+        for windows in missing.values():
             job = self._cut_job(windows)
             if job is None:
                 lost.update({w.window_id: "no file of the clip is in uploads/ any more" for w in windows})
             else:
-                jobs[clip] = job
+                jobs[job] = windows
         for job, result in map_clips(
-            cut_clip, list(jobs.values()), workers=self._limits.workers, timeout_s=self._limits.timeout_s
+            cut_clip, list(jobs), workers=self._limits.workers, timeout_s=self._limits.timeout_s
         ):
-            problem = result.reason if isinstance(result, WorkerFailure) else result.problem
-            made = {} if isinstance(result, WorkerFailure) else {w.window_id: w.outcome for w in result.windows}
-            for window in missing[job.clip_id]:
+            cuts = () if isinstance(result, WorkerFailure) else result
+            problem = result.reason if isinstance(result, WorkerFailure) else result[0].problem
+            made = {w.window_id: w.outcome for cut in cuts for w in cut.windows}
+            for window in jobs[job]:
                 outcome = made.get(window.window_id)
                 if outcome is not None and outcome.status == "ok":
                     there[window.window_id] = pack_path(job.folder, window.window_id, self._rule.pack_id)
@@ -111,7 +114,7 @@ class FrameStore:
         if file is None:
             return None
         return CutJob(
-            clip_id=first.clip_id,
+            clips=tuple(dict.fromkeys(window.clip for window in windows)),
             location=self._root.uploads / file.batch / file.path,
             expected_bytes=file.bytes,
             expected_mtime_ns=file.mtime_ns,

@@ -1,10 +1,12 @@
 """From settings to what the video code takes: limits of a probe, rules of windows and packs, number of workers."""
 
 import os
+from typing import Literal
 
 from caption_assets.settings import Settings
 from caption_assets.video.pack import PackRule, WindowRule
 from caption_assets.video.probe import ProbeLimits
+from caption_assets.video.splitting import SplitRule
 
 
 def probe_limits(settings: Settings) -> ProbeLimits:
@@ -15,6 +17,18 @@ def probe_limits(settings: Settings) -> ProbeLimits:
 def window_rule(settings: Settings) -> WindowRule:
     """Return which frames a window has, and which of them are sampled."""
     return WindowRule(settings.window_size, settings.remainder_threshold, settings.sampling_fps)
+
+
+def split_rule(settings: Settings) -> SplitRule:
+    """Return how a file is split; only where the setting `split` is not none."""
+    how: Literal["stride", "scenes"] = "scenes" if settings.split == "scenes" else "stride"
+    return SplitRule(
+        how=how,
+        length_s=settings.split_length_s,
+        min_length_s=settings.min_clip_length_s,
+        max_length_s=settings.max_clip_length_s,
+        threshold=settings.scene_threshold,
+    )
 
 
 def pack_rule(settings: Settings) -> PackRule:

@@ -15,7 +15,7 @@ def die_inspecting(job: InspectJob) -> Inspected:
     return inspect_file(job)
 
 
-def die_cutting(job: CutJob) -> Cut:
+def die_cutting(job: CutJob) -> tuple[Cut, ...]:
     if job.location.name == VICTIM:
         os.kill(os.getpid(), signal.SIGKILL)
     return cut_clip(job)
