@@ -69,8 +69,8 @@ class PartFacts:
 def stride_parts(times_s: Sequence[float], end_s: float, *, length_s: float, min_length_s: float) -> list[Part]:
     """Split a file every `length_s` seconds: part k has the frames shown from k · length_s on.
 
-    A part that lasts less than `min_length_s`, or has too few frames for a window, joins the one before it (the first
-    joins the next). That is the rest at the end, and what a hole of a variable frame rate leaves.
+    A part that lasts less than `min_length_s`, or has too few frames for a window, joins its shorter neighbour. That is
+    the rest at the end, and what a hole of a variable frame rate leaves.
 
     Args:
         times_s: seconds of every frame from the first, ascending.
@@ -173,7 +173,7 @@ def _join_short(
 ) -> list[int]:
     """Return the first frames of the parts of `first` to `after` (exclusive) that are left when short ones have joined.
 
-    The shortest part joins first, across the weaker of its two cuts, the earlier one on a tie.
+    The shortest part joins first, across the weaker of its two cuts; where both are alike, the shorter neighbour.
     """
     starts = [first, *sorted(frame for frame in cuts if first < frame < after)]
     before = dict(zip(starts[1:], starts, strict=False))
@@ -185,14 +185,18 @@ def _join_short(
         is_short = length_s < min_length_s - TIE_S or end - start < MIN_WINDOW_FRAMES
         return (length_s, start, end) if is_short else None
 
+    def joins_next(start: int, end: int) -> bool:
+        if cuts[start] != cuts[end]:
+            return cuts[end] < cuts[start]
+        return edges_s[behind[end]] - edges_s[end] < edges_s[start] - edges_s[before[start]]
+
     waiting = [found for start in starts if (found := short(start))]
     heapq.heapify(waiting)
     while waiting:
         _, start, end = heapq.heappop(waiting)
         if behind.get(start) != end or (start == first and end == after):
             continue  # it has joined another one since, or is all there is
-        joins_next = start == first or (end != after and cuts[end] < cuts[start])
-        gone = end if joins_next else start
+        gone = end if start == first or (end != after and joins_next(start, end)) else start
         left, right = before.pop(gone), behind.pop(gone)
         behind[left] = right
         if right != after:
