@@ -83,29 +83,26 @@ LEFT JOIN (SELECT clip_id, recipe_id, count(*) AS n FROM windows GROUP BY clip_i
   ON w.clip_id = s.clip_id AND w.recipe_id = s.recipe_id
 WHERE s.status <> 'error' AND s.n_windows = coalesce(w.n, 0);
 
--- The clips that a batch shows of each file: the current ones as soon as all of them have been cut into windows, well or
--- not; until then those that were cut before, the newest first.
-CREATE OR REPLACE VIEW batch_shown_clips AS
-SELECT b.*
-FROM batch_file_clips b
-JOIN (
-  SELECT b.batch, b.source_clip_id, b.split_recipe_id
+-- Of the ways in which each file of a batch can be shown as clips, the one that is: the current one as soon as all its
+-- clips have been cut into windows, well or not; until then the one that was cut before, the newest first.
+CREATE OR REPLACE VIEW batch_choices AS
+SELECT * EXCLUDE (all_cut, cut_at),
+       dense_rank() OVER (
+         PARTITION BY batch, source_clip_id
+         ORDER BY all_cut DESC, is_current DESC, cut_at DESC NULLS LAST, split_recipe_id
+       ) = 1 AS is_shown
+FROM (
+  SELECT b.*, bool_and(w.cut_at IS NOT NULL) OVER way AS all_cut, max(w.cut_at) OVER way AS cut_at
   FROM batch_file_clips b
-  LEFT JOIN (SELECT clip_id, max(created_at) AS tried_at FROM window_sets GROUP BY clip_id) w ON w.clip_id = b.clip_id
-  GROUP BY b.batch, b.source_clip_id, b.split_recipe_id
-  QUALIFY row_number() OVER (
-    PARTITION BY b.batch, b.source_clip_id
-    ORDER BY count(*) = count(w.tried_at) DESC, bool_and(b.is_current) DESC, max(w.tried_at) DESC NULLS LAST,
-             b.split_recipe_id
-  ) = 1
-) s ON s.batch = b.batch AND s.source_clip_id = b.source_clip_id
-   AND s.split_recipe_id IS NOT DISTINCT FROM b.split_recipe_id;
+  LEFT JOIN (SELECT clip_id, max(created_at) AS cut_at FROM window_sets GROUP BY clip_id) w ON w.clip_id = b.clip_id
+  WINDOW way AS (PARTITION BY b.batch, b.source_clip_id, b.split_recipe_id)
+);
 
 -- Every clip that some batch holds or shows, with its newest facts.
 CREATE OR REPLACE VIEW live_clips AS
 SELECT c.*
 FROM clips c
-WHERE c.clip_id IN (SELECT clip_id FROM batch_clips UNION ALL SELECT clip_id FROM batch_shown_clips)
+WHERE c.clip_id IN (SELECT clip_id FROM batch_choices WHERE is_current OR is_shown)
 QUALIFY row_number() OVER (PARTITION BY c.clip_id ORDER BY c.created_at DESC, c.recipe_id) = 1;
 
 -- The window set that a batch shows of a clip: the current recipe's, until it is there the newest complete one.
@@ -114,9 +111,10 @@ SELECT b.batch, b.clip_id, b.source_clip_id, b.path, b.name, b.original_caption,
        coalesce(b.source_start_frame, 0) AS clip_start_frame, coalesce(b.source_start_s, 0) AS clip_start_s,
        s.recipe_id, s.n_windows, s.status, s.error,
        b.is_current AND coalesce(s.recipe_id = r.recipe_id, false) AS is_current
-FROM batch_shown_clips b
+FROM batch_choices b
 JOIN complete_window_sets s ON s.clip_id = b.clip_id
 LEFT JOIN current_recipes r ON r.kind = 'window' AND r.batch = b.batch
+WHERE b.is_shown
 QUALIFY row_number() OVER (
   PARTITION BY b.batch, b.clip_id
   ORDER BY coalesce(s.recipe_id = r.recipe_id, false) DESC, s.created_at DESC, s.run_id
