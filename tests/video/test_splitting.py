@@ -61,7 +61,7 @@ def test_parts_of_a_constant_rate_begin_at_the_strides_and_only_the_last_is_of_a
     for k, part in enumerate(parts):
         assert part.start == next(i for i, edge in enumerate(edges) if edge >= k * length_s - 1e-9)
         assert part.score is None
-    assert seconds(parts, edges)[-1] < length_s * (1 + share) + 0.2
+    assert seconds(parts, edges)[-1] < length_s * (1 + share) + 4 * edges[1]  # too few frames for a window join too
 
 
 @given(data=st.data(), edges=st.one_of(vfr, cfr), min_length_s=minima, factor=st.floats(2, 10))
