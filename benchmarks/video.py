@@ -26,7 +26,7 @@ import av
 from caption_assets import ids
 from caption_assets.engines.protocol import PackedFrames
 from caption_assets.ids import RecipeId, WindowId
-from caption_assets.video.cutting import Cut, CutJob, cut_clip
+from caption_assets.video.cutting import CutJob, FileClip, cut_clip
 from caption_assets.video.decode import decode_frames
 from caption_assets.video.pack import PackRule, WindowRule, pack_path, plan_clip
 from caption_assets.video.preview import PreviewRule, make_preview
@@ -189,7 +189,7 @@ def cut(path: Path, previews: bool = False) -> None:
     """Cut, pack and hash the windows of a film as the asset does, and make their previews."""
     with tempfile.TemporaryDirectory() as folder:
         facts = probe_clip(path) if previews else None
-        done = cut_clip(job_for(path, Path(folder)))
+        [done] = cut_clip(job_for(path, Path(folder)))
         assert done.problem is None and all(window.outcome.status == "ok" for window in done.windows)
         if facts is not None:
             for window in done.windows:
@@ -238,14 +238,14 @@ def cut_all(films: Sequence[Path], workers: int) -> None:
     """Cut films side by side, as the asset does."""
     with tempfile.TemporaryDirectory() as folder:
         for _, result in map_clips(cut_clip, (job_for(f, Path(folder)) for f in films), workers=workers, timeout_s=600):
-            assert isinstance(result, Cut), result.reason if isinstance(result, WorkerFailure) else result
+            assert not isinstance(result, WorkerFailure), result.reason
 
 
 def job_for(path: Path, folder: Path) -> CutJob:
     """Return the job of a film; its name stands for its content."""
     status = path.stat()
     return CutJob(
-        clip_id=ids.clip_id(f"{path.name:0>64}"), location=path, expected_bytes=status.st_size,
+        clips=(FileClip(ids.clip_id(f"{path.name:0>64}")),), location=path, expected_bytes=status.st_size,
         expected_mtime_ns=status.st_mtime_ns, window_recipe=RecipeId("r0"), window_rule=WindowRule(),
         pack_rule=PackRule(), folder=folder, limits=ProbeLimits(),
     )  # fmt: skip

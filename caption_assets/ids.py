@@ -24,9 +24,13 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(joined.encode()).hexdigest()[:ID_HEX_DIGITS]
 
 
-def clip_id(video_sha256: str) -> ClipId:
-    """Identify a clip by the bytes of its video, whatever its name or batch."""
-    return ClipId("c" + digest(video_sha256))
+def clip_id(video_sha256: str, cut: tuple[int, int] | None = None) -> ClipId:
+    """Identify a clip by the bytes of its video, whatever its name or batch.
+
+    cut: first and last frame (inclusive) of a clip that is a part of its file. How it came to be cut out is not part of
+    its identity.
+    """
+    return ClipId("c" + digest(video_sha256, *(cut or ())))
 
 
 def window_id(clip: ClipId, start_frame: int, end_frame: int, window_recipe: RecipeId) -> WindowId:

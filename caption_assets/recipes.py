@@ -14,10 +14,11 @@ from caption_assets.engines.protocol import EngineIdentity
 from caption_assets.ids import RecipeId
 from caption_assets.settings import Settings
 
-Kind = Literal["clip", "window", "dedupe", "caption", "enhance", "preview", "retention"]
+Kind = Literal["clip", "split", "window", "dedupe", "caption", "enhance", "preview", "retention"]
 
 CODE_VERSIONS: Mapping[Kind, str] = {
     "clip": "1",
+    "split": "1",
     "window": "1",
     "dedupe": "1",
     "caption": "1",
@@ -57,6 +58,21 @@ def clip_recipe(settings: Settings) -> Recipe:
     """How a file is probed, and which limits it must keep."""
     names = ("max_pixels", "max_duration_s", "max_frames", "max_streams")
     return Recipe("clip", "probe", {name: getattr(settings, name) for name in names})
+
+
+def split_recipe(settings: Settings) -> Recipe:
+    """How a file is split into clips. Settings of another way of splitting change nothing.
+
+    Apart from the clip recipe, so that no file is probed again for another split, and none split again for another
+    limit.
+    """
+    names = {
+        "none": (),
+        "stride": ("split_length_s", "min_clip_length_s"),
+        "scenes": ("scene_threshold", "min_clip_length_s", "max_clip_length_s"),
+    }[settings.split]
+    params = {"split": settings.split, **{name: getattr(settings, name) for name in names}}
+    return Recipe("split", settings.split, params)
 
 
 def window_recipe(settings: Settings) -> Recipe:

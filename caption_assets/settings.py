@@ -28,6 +28,8 @@ MODEL_ALIASES = {
 }
 """Short names that the peers' users type, and the model each stands for."""
 
+SPLITS = ("none", "stride", "scenes")
+"""Ways of splitting a file into clips."""
 DEDUPE_MODES = ("off", "exact", "near")
 PREVIEW_FORMATS = ("webp", "avif", "mp4")
 PREVIEW_SOURCES = ("packed", "clip")
@@ -100,6 +102,29 @@ class EnhanceSettings(SettingsModel):
 
 class Settings(SettingsModel):
     """All settings. The names are the ones of the peers wherever a peer has the same thing."""
+
+    # clips
+    split: str = Field(
+        "none",
+        description="Clips of a file: none (the whole file), stride (equal lengths) or scenes (cuts found in the "
+        "picture; needs `caption_assets[scenes]`).",
+    )
+    split_length_s: float = Field(10.0, gt=0, le=86_400, description="Seconds of a clip, where split is stride.")
+    min_clip_length_s: float = Field(
+        2.0,
+        ge=0,
+        le=86_400,
+        description="Shortest clip in seconds, where split is on; a shorter joins a neighbour.",
+    )
+    max_clip_length_s: float = Field(
+        60.0,
+        gt=0,
+        le=86_400,
+        description="Longest clip in seconds, where split is scenes; a longer one is cut evenly.",
+    )
+    scene_threshold: float = Field(
+        27.0, gt=0, le=255, description="Change of the picture that is a cut, where split is scenes; lower finds more."
+    )
 
     # windows
     window_size: int = Field(256, ge=4, le=1_000_000, description="Frames in a full window.")
@@ -184,6 +209,11 @@ class Settings(SettingsModel):
     def _resolve_alias(cls, value: str) -> str:
         return MODEL_ALIASES.get(value, value)
 
+    @field_validator("split")
+    @classmethod
+    def _known_split(cls, value: str) -> str:
+        return _one_of(value, SPLITS)
+
     @field_validator("prompt_variant")
     @classmethod
     def _known_variant(cls, value: str) -> str:
@@ -223,6 +253,16 @@ class Settings(SettingsModel):
     def _consistent(self) -> Self:
         if self.caption_num > 1 and self.sampling_params.get("temperature", 1.0) == 0:
             raise ValueError("caption_num above 1 needs temperature above 0: at 0 all candidates are the same")
+        if self.split == "stride" and self.split_length_s < self.min_clip_length_s:
+            raise ValueError(
+                f"split_length_s: must not be below min_clip_length_s, which is {self.min_clip_length_s:g} "
+                f"(it is {self.split_length_s:g})"
+            )
+        if self.split == "scenes" and self.max_clip_length_s < 2 * self.min_clip_length_s:
+            raise ValueError(
+                "max_clip_length_s: must be twice min_clip_length_s or more, so that a long scene can be cut; allowed: "
+                f"{2 * self.min_clip_length_s:g} or more (it is {self.max_clip_length_s:g})"
+            )
         return self
 
     @property

@@ -19,6 +19,7 @@ from caption_assets.recipes import (
     packed_preview_recipe,
     preview_recipe,
     retention_recipe,
+    split_recipe,
     window_recipe,
 )
 from caption_assets.settings import Settings, setting_names
@@ -29,6 +30,7 @@ IDENTITY = EngineIdentity("vllm", "0.25", "Qwen/Qwen3-VL-8B-Instruct", "0123abc"
 def recipes(settings: Settings, identity: EngineIdentity = IDENTITY) -> dict[str, Recipe]:
     return {
         "clip": clip_recipe(settings),
+        "split": split_recipe(settings),
         "window": window_recipe(settings),
         "dedupe": dedupe_recipe(settings),
         "caption": caption_recipe(settings, identity),
@@ -46,6 +48,11 @@ def changed_by(settings: Settings) -> set[str]:
 # Another value of every setting, and the kinds of recipe that it changes. Model and revision come with the engine's
 # identity; with an engine that has models of its own they change nothing.
 CHANGES: Mapping[str, tuple[Any, set[str]]] = {
+    "split": ("stride", {"split"}),
+    "split_length_s": (5.0, set()),  # files are not split
+    "min_clip_length_s": (1.0, set()),
+    "max_clip_length_s": (30.0, set()),
+    "scene_threshold": (20.0, set()),
     "window_size": (300, {"window"}),
     "remainder_threshold": (100, {"window"}),
     "sampling_fps": (1.0, {"window"}),
@@ -96,6 +103,21 @@ def test_a_setting_changes_the_recipes_whose_results_it_changes_and_no_other(nam
     value, kinds = CHANGES[name]
     group, _, inner = name.partition(".")
     assert changed_by(Settings.of({group: {inner: value}} if inner else {name: value})) == kinds
+
+
+@pytest.mark.parametrize(
+    ("split", "names"),
+    [
+        ("stride", {"split_length_s", "min_clip_length_s"}),
+        ("scenes", {"min_clip_length_s", "max_clip_length_s", "scene_threshold"}),
+    ],
+)
+def test_the_settings_of_a_split_matter_where_it_is_the_one_in_use(split: str, names: set[str]) -> None:
+    all_names = ("split_length_s", "min_clip_length_s", "max_clip_length_s", "scene_threshold")
+    chosen = {name: CHANGES[name][0] for name in all_names}
+    before = split_recipe(Settings.of({"split": split})).recipe_id
+    changed = {n for n, v in chosen.items() if split_recipe(Settings.of({"split": split, n: v})).recipe_id != before}
+    assert changed == names
 
 
 def test_the_second_prompt_matters_where_there_is_a_second_stage() -> None:
@@ -184,6 +206,7 @@ def test_the_built_in_prompts_never_change_without_their_version() -> None:
 
 GOLDEN = {
     "clip": "rcab3f00d233ab5add2db7fbcef41de5b",
+    "split": "rb53f7d6502ff9f7b860d86a14359fd49",
     "window": "rf7da6dc7423f8cec1880cde121142aff",
     "dedupe": "r335f95cfdbe61a3281095054e035864d",
     "caption": "rb805b2e289df62f4f624dc6859dbbddd",

@@ -39,8 +39,15 @@ DEFAULTS = {  # section 6 of the design
     "quality": 50,
     "compression_level": 4,
 }
+SPLITTING = {
+    "split": "none",
+    "split_length_s": 10.0,
+    "min_clip_length_s": 2.0,
+    "max_clip_length_s": 60.0,
+    "scene_threshold": 27.0,
+}
 OURS = {
-    "dedupe_windows", "dedupe_distance", "preview_format", "preview_source",
+    *SPLITTING, "dedupe_windows", "dedupe_distance", "preview_format", "preview_source",
     "retention_seed", "max_pixels", "max_duration_s", "max_frames", "max_streams", "clip_timeout_s",
     "worker_memory_mb", "workers",
 }  # fmt: skip
@@ -53,6 +60,24 @@ def of(*assignments: str) -> Settings:
 def test_the_defaults_are_those_of_the_design() -> None:
     dumped = Settings.of({}).model_dump()
     assert {name: value for name, value in dumped.items() if name not in OURS} == DEFAULTS
+
+
+def test_files_are_not_split_unless_asked() -> None:
+    dumped = Settings.of({}).model_dump()
+    assert {name: dumped[name] for name in SPLITTING} == SPLITTING
+
+
+def test_lengths_of_clips_that_no_split_can_keep_are_refused_where_they_matter() -> None:
+    short, narrow = ("split_length_s=1",), ("max_clip_length_s=3.9",)
+    of(*short, *narrow)  # files are not split
+    with pytest.raises(
+        SettingsError, match=r"split_length_s: must not be below min_clip_length_s, which is 2 \(it is 1\)"
+    ):
+        of("split=stride", *short)
+    of("split=stride", *narrow)
+    with pytest.raises(SettingsError, match=r"max_clip_length_s: must be twice .* allowed: 4 or more \(it is 3\.9\)"):
+        of("split=scenes", *narrow)
+    of("split=scenes", *short, "max_clip_length_s=4")
 
 
 def test_every_setting_says_what_it_means() -> None:
@@ -68,6 +93,11 @@ REFUSED = {
     "window_size=4.5": "window_size: must be a whole number; allowed: 4 to 1000000 (it is 4.5)",
     "window_size=": "window_size: must be a whole number; allowed: 4 to 1000000 (it is '')",
     "remainder_threshold=0": "remainder_threshold: out of range; allowed: 1 to 1000000 (it is 0)",
+    "split=scene": "split: unknown value 'scene'; allowed: none, stride, scenes. Did you mean scenes?",
+    "split_length_s=0": "split_length_s: out of range; allowed: above 0, up to 86400 (it is 0)",
+    "min_clip_length_s=-1": "min_clip_length_s: out of range; allowed: 0 to 86400 (it is -1)",
+    "max_clip_length_s=0": "max_clip_length_s: out of range; allowed: above 0, up to 86400 (it is 0)",
+    "scene_threshold=256": "scene_threshold: out of range; allowed: above 0, up to 255 (it is 256)",
     "sampling_fps=0": "sampling_fps: out of range; allowed: above 0, up to 240 (it is 0)",
     "sampling_fps=241": "sampling_fps: out of range; allowed: above 0, up to 240 (it is 241)",
     "sampling_fps=NaN": "sampling_fps: must be a number; allowed: above 0, up to 240 (it is nan)",
@@ -111,7 +141,7 @@ REFUSED = {
     "sampling_params.temprature=1": "temprature: no such setting. Did you mean temperature?",
     "widow_size=5": "widow_size: no such setting. Did you mean window_size?",
     "enhance.modle=x": "enhance.modle: no such setting. Did you mean enhance.model?",
-    "zzz=1": "zzz: no such setting. Known: window_size, ",
+    "zzz=1": "zzz: no such setting. Known: split, ",
     "window_size": "window_size: write KEY=VALUE",
 }
 

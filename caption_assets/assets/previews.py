@@ -10,13 +10,13 @@ import dagster as dg
 from caption_assets.assets.windows import windows
 from caption_assets.ids import ClipId, RecipeId, WindowId
 from caption_assets.orchestration.declare import video_batch_asset
-from caption_assets.orchestration.frames import ensure_frames, files_of_clips
+from caption_assets.orchestration.frames import ensure_frames, places_of_clips
 from caption_assets.orchestration.pictures import MAX_PICTURE_BYTES, picture, sample_table
 from caption_assets.orchestration.resources import RootResource, SettingsResource
 from caption_assets.orchestration.stage import StageRun, recipe_rows, stage
 from caption_assets.recipes import packed_preview_recipe, preview_recipe, previews_decode_again
 from caption_assets.settings import Settings
-from caption_assets.video.frame_store import ClipFile, find_file
+from caption_assets.video.frame_store import ClipFile, ClipPlace, find_file
 from caption_assets.video.limits import preview_rule, probe_limits, worker_count, worker_memory_bytes
 from caption_assets.video.preview_format import FORMATS, format_of
 from caption_assets.video.preview_job import (
@@ -70,7 +70,7 @@ class _Making:
         self._recipe = preview_recipe(settings).recipe_id
         self._packed_recipe = packed_preview_recipe(settings)
         self._from_clips = previews_decode_again(settings)
-        self._files = files_of_clips(run.ledger, run.batch) if self._from_clips else {}
+        self._places = places_of_clips(run.ledger, run.batch) if self._from_clips else {}
 
     def is_there(self, row: Row) -> bool:
         """Tell whether the window's newest preview is of this recipe and its files still lie there.
@@ -137,17 +137,17 @@ class _Making:
             yield self._recorded(job.window_id, recipe, made)
 
     def _make_from_clips(self, rows: Sequence[Row], lost: dict[str, str]) -> Results:
-        """Decode each clip once for its windows in `rows`. What cannot be had is added to `lost`, with a warning."""
+        """Decode each file once for its windows in `rows`. What cannot be had is added to `lost`, with a warning."""
         jobs: list[ClipPreviewJob] = []
-        by_clip: dict[ClipId, list[Row]] = {}
+        by_source: dict[ClipId, list[Row]] = {}
         for row in rows:
-            by_clip.setdefault(row["clip_id"], []).append(row)
-        for clip, members in by_clip.items():
+            by_source.setdefault(self._place_of(row).source, []).append(row)
+        for members in by_source.values():
             file = self._file_of(members[0])
             if file is None:
                 lost.update({row["window_id"]: _instead(CLIP_GONE) for row in members})
             else:
-                jobs.append(self._clip_job(clip, file, members))
+                jobs.append(self._clip_job(file, members))
         settings = self._settings
         results = map_clips(
             write_clip_previews,
@@ -165,7 +165,10 @@ class _Making:
                     lost[window.window_id] = _instead(made.problem)
 
     def _file_of(self, row: Row) -> ClipFile | None:
-        return find_file(self._run.root, self._files.get(row["clip_id"], []))
+        return find_file(self._run.root, self._place_of(row).files)
+
+    def _place_of(self, row: Row) -> ClipPlace:
+        return self._places.get(row["clip_id"], ClipPlace(row["clip_id"]))
 
     def _job(self, row: Row, pack: Path, warning: str | None) -> PreviewJob:
         return PreviewJob(
@@ -181,14 +184,16 @@ class _Making:
             warnings=(warning,) if warning else (),
         )
 
-    def _clip_job(self, clip: ClipId, file: ClipFile, rows: Sequence[Row]) -> ClipPreviewJob:
+    def _clip_job(self, file: ClipFile, rows: Sequence[Row]) -> ClipPreviewJob:
         names = ("window_id", "start_frame", "end_frame", "start_s", "end_s")
         return ClipPreviewJob(
-            clip_id=clip,
             location=self._run.root.uploads / file.batch / file.path,
             expected_bytes=file.bytes,
             expected_mtime_ns=file.mtime_ns,
-            windows=tuple(ShownWindow(**{name: row[name] for name in names}) for row in rows),
+            windows=tuple(
+                ShownWindow(clip_start_frame=self._place_of(row).first_frame, **{name: row[name] for name in names})
+                for row in rows
+            ),
             folder=self._folder,
             rule=self._rule,
             limits=probe_limits(self._settings),

@@ -1,24 +1,29 @@
 """raw_clips: every file of a batch, probed once; a bad file is a row that says why."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 
+from caption_assets.ids import ClipId
 from caption_assets.orchestration.declare import video_batch_asset
 from caption_assets.orchestration.pictures import sample_table
 from caption_assets.orchestration.resources import RootResource, SettingsResource
 from caption_assets.orchestration.stage import StageRun, stage
-from caption_assets.recipes import Recipe, clip_recipe
+from caption_assets.recipes import Recipe, clip_recipe, split_recipe
 from caption_assets.settings import Settings
 from caption_assets.uploads.batches import FoundFile, find_files, is_recorded
 from caption_assets.uploads.inspect import InspectJob, inspect_file
-from caption_assets.uploads.register import clip_row, upload_row
+from caption_assets.uploads.register import clip_row, split_rows, upload_row
 from caption_assets.uploads.sidecar import SidecarError, read_original_caption
-from caption_assets.video.limits import probe_limits, worker_count, worker_memory_bytes
+from caption_assets.video.limits import probe_limits, split_rule, worker_count, worker_memory_bytes
+from caption_assets.video.scenes import check_scene_detection
+from caption_assets.video.split_job import FileSplit, SplitJob, split_file
 from caption_assets.video.workers import WorkerFailure, map_clips
 
 GONE = "the file is not in uploads/ any more"
+PART_COLUMNS = ("path", "start_s", "end_s", "n_frames", "cut_score", "clip_id")
 
 
 @video_batch_asset(kinds={"ffmpeg", "duckdb"}, table="uploads", code_kind="clip")
@@ -26,27 +31,39 @@ def raw_clips(context: dg.AssetExecutionContext, root: RootResource, settings: S
     """The clips of a batch: identity by content, facts from packets and decoded frames, `ok` or `quarantined`.
 
     One pass over the packets of each file that is new or has changed. A file that cannot be used is a row with the
-    reason, and the rest of the batch goes on.
+    reason, and the rest of the batch goes on. With the setting `split` on, a file is then split into clips: for a
+    stride by its times, for scenes by decoding all of it at a small size.
     """
     values = settings.values()
+    if values.split == "scenes":
+        check_scene_detection()
     for batch in context.partition_keys:
         with stage(context, root, "raw_clips", batch, "file") as run:
             recipe = clip_recipe(values)
             run.activate(recipe)
+            run.activate(split_recipe(values))
             files = _find(run)
             run.commit({"uploads": _gone(run, files)})
             changed = _changed(run, files, recipe)
             run.commit_as_they_come(_inspect(run, changed, values, recipe), len(changed))
+            made = {file.path for file in changed} | _split(run, values)
             rows = [row for row in run.ledger.named("batch_uploads", batch=batch) if row["status"] != "gone"]
             bad = [row for row in rows if row["status"] == "quarantined"]
-            run.expected, run.failed = len(rows), len(bad)
-            made = {file.path for file in changed}
-            run.new = sum(row["path"] in made and row["status"] == "ok" for row in rows)
+            unsplit = run.ledger.named("files_not_split", batch=batch)
+            failed = {row["path"] for row in [*bad, *unsplit]}
+            run.expected, run.failed = len(rows), len(failed)
+            run.new = sum(row["path"] in made - failed for row in rows)
             run.reused = run.expected - run.new - run.failed
             for row in bad:
                 context.log.warning(f"{batch}/{row['path']}: quarantined: {row['error']}")
+            for row in unsplit:
+                context.log.warning(f"{batch}/{row['path']}: not split into clips: {row['error']}")
             shown = ("path", "status", "error", "n_frames", "duration_s", "fps", "codec", "flags")
             run.metadata["files"] = sample_table(bad + rows, shown)
+            if values.split != "none":
+                run.metadata["clips"] = sample_table(run.ledger.named("batch_parts", batch=batch), PART_COLUMNS)
+            if unsplit:
+                run.metadata["files not split"] = sample_table(unsplit, ("path", "error"))
 
 
 def _changed(run: StageRun, files: list[FoundFile], recipe: Recipe) -> list[FoundFile]:
@@ -110,6 +127,43 @@ def _inspect(
         if inspected is not None and inspected.facts is not None:
             rows["clips"] = [clip_row(inspected.sha256, inspected.facts, recipe.recipe_id, run.run_id, now)]
         yield rows
+
+
+def _split(run: StageRun, settings: Settings) -> set[str]:
+    """Split every file that is not split yet under the current recipe; return the paths of those that were tried."""
+    files = run.ledger.named("files_to_split", batch=run.batch)
+    if files:
+        run.commit_as_they_come(_split_files(run, files, settings), len(files))
+    return {str(row["path"]) for row in files}
+
+
+def _split_files(
+    run: StageRun, files: Sequence[Mapping[str, Any]], settings: Settings
+) -> Iterator[dict[str, list[dict[str, object]]]]:
+    recipe, rule = split_recipe(settings).recipe_id, split_rule(settings)
+    by_source = {row["clip_id"]: row for row in files}
+    jobs = [
+        SplitJob(
+            source=ClipId(row["clip_id"]),
+            location=run.root.uploads / run.batch / row["path"],
+            expected_bytes=row["file_bytes"],
+            expected_mtime_ns=row["mtime_ns"],
+            rule=rule,
+            limits=probe_limits(settings),
+        )
+        for row in files
+    ]
+    results = map_clips(
+        split_file,
+        jobs,
+        workers=worker_count(settings, len(jobs)),
+        timeout_s=settings.clip_timeout_s,
+        memory_bytes=worker_memory_bytes(settings),
+    )
+    for job, result in results:
+        split = FileSplit(problem=result.reason) if isinstance(result, WorkerFailure) else result
+        clips, manifest = split_rows(by_source[job.source], split, recipe, run.run_id, datetime.now(UTC))
+        yield {"clips": clips, "clip_sets": [manifest]}
 
 
 def _original_caption(run: StageRun, file: FoundFile) -> str | None:

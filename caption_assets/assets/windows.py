@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 
 import dagster as dg
@@ -10,12 +11,13 @@ from caption_assets.assets.raw_clips import raw_clips
 from caption_assets.ids import ClipId
 from caption_assets.orchestration.collapsing import record_duplicates
 from caption_assets.orchestration.declare import video_batch_asset
+from caption_assets.orchestration.frames import frames_of_clip
 from caption_assets.orchestration.pictures import histogram, picture, sample_table
 from caption_assets.orchestration.resources import RootResource, SettingsResource
 from caption_assets.orchestration.stage import StageRun, stage
 from caption_assets.recipes import dedupe_recipe, window_recipe
 from caption_assets.settings import Settings
-from caption_assets.video.cutting import Cut, CutJob, cut_clip
+from caption_assets.video.cutting import CutJob, FileClip, cut_clip, not_cut
 from caption_assets.video.limits import pack_rule, probe_limits, window_rule, worker_count, worker_memory_bytes
 from caption_assets.video.pack import pack_path, read_pack
 from caption_assets.video.rows import window_rows
@@ -27,8 +29,9 @@ from caption_assets.video.workers import WorkerFailure, map_clips
 def windows(context: dg.AssetExecutionContext, root: RootResource, settings: SettingsResource) -> None:
     """Runs of 256 frames of each clip, with the frames sampled from them packed as JPEG.
 
-    Every clip is decoded once, several clips side by side. A clip that is in another batch too is not decoded again.
-    A window that looks like the one before it is collapsed into it, as `dedupe_windows` says: it is not captioned.
+    Every file is decoded once for all clips in it, several files side by side. A clip that is in another batch too is
+    not decoded again. A window that looks like the one before it is collapsed into it, as `dedupe_windows` says: it is
+    not captioned.
     """
     values = settings.values()
     for batch in context.partition_keys:
@@ -45,26 +48,28 @@ def windows(context: dg.AssetExecutionContext, root: RootResource, settings: Set
             run.reused = sum(row["status"] == "ok" for row in rows) - run.new
             run.expected = run.new + run.reused + run.failed
             for row in [*lost, *(row for row in rows if row["status"] == "error")]:
-                context.log.warning(f"{batch}/{row['path']}: {row['error']}")
+                context.log.warning(f"{batch}/{row['name']}: {row['error']}")
             run.metadata |= _pictures(run, rows, lost, values)
 
 
 def _jobs(run: StageRun, settings: Settings) -> list[CutJob]:
-    """Return the clips that have no complete window set under the current recipe."""
+    """Return the files with clips that have no complete window set under the current recipe: a job for each file."""
     recipe, rule, pack = window_recipe(settings), window_rule(settings), pack_rule(settings)
+    by_path = groupby(run.ledger.named("windows_to_cut", batch=run.batch), key=lambda row: str(row["path"]))
+    files = [(path, list(clips)) for path, clips in by_path]
     return [
         CutJob(
-            clip_id=ClipId(str(row["clip_id"])),
-            location=run.root.uploads / run.batch / str(row["path"]),
-            expected_bytes=int(str(row["bytes"])),
-            expected_mtime_ns=int(str(row["mtime_ns"])),
+            clips=tuple(FileClip(ClipId(str(clip["clip_id"])), frames_of_clip(clip)) for clip in clips),
+            location=run.root.uploads / run.batch / path,
+            expected_bytes=int(str(clips[0]["bytes"])),
+            expected_mtime_ns=int(str(clips[0]["mtime_ns"])),
             window_recipe=recipe.recipe_id,
             window_rule=rule,
             pack_rule=pack,
             folder=run.root.frames(run.batch),
             limits=probe_limits(settings),
         )
-        for row in run.ledger.named("windows_to_cut", batch=run.batch)
+        for path, clips in files
     ]
 
 
@@ -77,21 +82,34 @@ def _cut(run: StageRun, jobs: Sequence[CutJob], settings: Settings) -> Iterator[
         memory_bytes=worker_memory_bytes(settings),
     )
     for job, result in results:
-        cut = Cut(0, (), result.reason) if isinstance(result, WorkerFailure) else result
-        rows, manifest = window_rows(job.clip_id, job.window_recipe, cut, run.run_id, datetime.now(UTC))
-        yield {"windows": rows, "window_sets": [manifest]}
+        cuts = not_cut(job, result.reason) if isinstance(result, WorkerFailure) else result
+        now = datetime.now(UTC)
+        made = [window_rows(cut.clip_id, job.window_recipe, cut, run.run_id, now) for cut in cuts]
+        # The clips of a file become visible together, in place of what the file was before.
+        yield {"windows": [row for rows, _ in made for row in rows], "window_sets": [manifest for _, manifest in made]}
 
 
 def _pictures(
     run: StageRun, rows: Sequence[Mapping[str, object]], lost: Sequence[Mapping[str, object]], settings: Settings
 ) -> dict[str, dg.MetadataValue]:
-    columns = ("path", "window_index", "start_frame", "end_frame", "start_s", "end_s", "n_sampled", "status", "error")
+    columns = (
+        "path",
+        "clip_start_s",
+        "window_index",
+        "start_frame",
+        "end_frame",
+        "start_s",
+        "end_s",
+        "n_sampled",
+        "status",
+        "error",
+    )
     metadata: dict[str, dg.MetadataValue] = {
         "windows": sample_table(rows, columns),
         "sampled frames per window": histogram([float(str(row["n_sampled"])) for row in rows], "frames"),
     }
     if lost:
-        metadata["clips without windows"] = sample_table(lost, ("path", "status", "error"))
+        metadata["clips without windows"] = sample_table(lost, ("path", "clip_start_s", "status", "error"))
     collapsed = run.ledger.named("batch_duplicates", batch=run.batch)
     if collapsed:
         metadata["collapsed windows"] = sample_table(
@@ -101,7 +119,7 @@ def _pictures(
     if path is not None:
         try:
             metadata["frames"] = picture(
-                frame_strip(read_pack(path)), "image/jpeg", f"{rows[0]['path']}, its first window"
+                frame_strip(read_pack(path)), "image/jpeg", f"{rows[0]['name']}, its first window"
             )
         except (OSError, ValueError) as fault:  # a damaged pack is made again by whoever needs it, a picture does not
             run.log.warning(f"{path.name}: no picture of its frames: {fault}")

@@ -11,6 +11,7 @@ from caption_assets.ledger.database import Ledger, LedgerError
 from caption_assets.orchestration.stage import gpu_name, library_versions
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
+from caption_assets.video.scenes import SceneDetectionMissing, check_scene_detection
 
 DECODERS = ("h264", "hevc", "mpeg2video", "mpeg4", "vp8", "vp9", "av1")
 MIN_FREE_BYTES = 1 << 30
@@ -26,6 +27,7 @@ def examine(root: RootFolder) -> list[dict[str, Any]]:
         _finding("cores", True, f"{os.cpu_count()}: clips are decoded side by side, one core each"),
         _codecs(),
         _previews(),
+        _scenes(),
         _finding("GPU", True, gpu_name() or "none: the embedded engine `signal` does the whole job"),
         _finding("engine", True, f"{AUTO} means {choose_engine(AUTO).name} here"),
         *(_finding(f"engine {entry.name}", True, entry.description) for entry in ENGINES.values()),
@@ -57,6 +59,14 @@ def _previews() -> dict[str, Any]:
         f"; not as {', '.join(missing)}" if missing else ""
     )
     return _finding("previews", Settings.of({}).preview_format in there, detail)
+
+
+def _scenes() -> dict[str, Any]:
+    try:
+        check_scene_detection()
+    except SceneDetectionMissing as fault:
+        return _finding("scenes", True, f"not here: {fault}")
+    return _finding("scenes", True, "PySceneDetect is there: split = scenes can be used")
 
 
 def _root(root: RootFolder) -> dict[str, Any]:

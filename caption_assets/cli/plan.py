@@ -14,24 +14,32 @@ from caption_assets.recipes import (
     enhance_recipe,
     preview_recipe,
     retention_recipe,
+    split_recipe,
     window_recipe,
 )
 from caption_assets.settings import Settings
+from caption_assets.video.splitting import stride_parts
 from caption_assets.video.windowing import plan_windows
 
 
 def plan_batches(ledger: Ledger, settings: Settings, engine: str, batch: str | None) -> list[dict[str, object]]:
     """Return, per batch, how many clips would be cut and how many captions, enhancements and previews made.
 
-    Windows are planned from the recorded frame counts, so that nothing is decoded to know. Enhancements are counted as
-    an upper bound where captions would be made or decided on first: which of them are kept is not known yet. So are
-    captions of clips that would be cut first: which of their windows look alike is not known yet.
+    Windows are planned from the recorded frame counts, so that nothing is decoded to know. A file that is still to be
+    split counts with the clips that a stride makes at its average frame rate, or as one clip where its scenes have to
+    be found first. Enhancements are counted as an upper bound where captions would be made or decided on first: which
+    of them are kept is not known yet. So are captions of clips that would be cut first: which of their windows look
+    alike is not known yet.
     """
     entry = choose_engine(engine)
-    probing, windows = clip_recipe(settings), window_recipe(settings)
+    probing, splitting, windows = clip_recipe(settings), split_recipe(settings), window_recipe(settings)
     captions = caption_recipe(settings, entry.identify(settings.model, settings.revision))
     enhancement = enhance_recipe(settings, entry.identify(settings.enhance.model, settings.enhance.revision))
-    clips = ledger.named("plan_clips", batch=batch, window=windows.recipe_id)
+    clips = [
+        clip
+        for row in ledger.named("plan_clips", batch=batch, window=windows.recipe_id, split=splitting.recipe_id)
+        for clip in _would_be(row, settings)
+    ]
     good = _counts(ledger, captions)
     shown = {row["window_id"] for row in ledger.named("shown_previews", recipe=preview_recipe(settings).recipe_id)}
     decided = {
@@ -62,7 +70,12 @@ def plan_batches(ledger: Ledger, settings: Settings, engine: str, batch: str | N
             {
                 "batch": name,
                 "clips": len(members),
-                "files_to_probe": sum(clip["clip_recipe_id"] != probing.recipe_id for clip in members),
+                "files_to_probe": len(
+                    {c["source_clip_id"] for c in members if c["clip_recipe_id"] != probing.recipe_id}
+                ),
+                "files_to_split": len({c["source_clip_id"] for c in members if not c["is_split"]})
+                if settings.split != "none"
+                else 0,
                 "clips_to_cut": sum(not clip["is_cut"] for clip in members),
                 "windows": len(there),
                 "collapsed": len(collapsed),
@@ -75,6 +88,24 @@ def plan_batches(ledger: Ledger, settings: Settings, engine: str, batch: str | N
             }
         )
     return rows
+
+
+def _would_be(row: Mapping[str, object], settings: Settings) -> list[Mapping[str, object]]:
+    """Return the clips that a row of `plan_clips.sql` stands for: itself, or those that a stride would make of it."""
+    if settings.split != "stride" or row["is_split"]:
+        return [row]
+    n_frames, fps, duration_s = int(str(row["n_frames"])), float(str(row["fps"])), float(str(row["duration_s"]))
+    parts = stride_parts(
+        [frame / fps for frame in range(n_frames)],
+        duration_s,
+        length_s=settings.split_length_s,
+        min_length_s=settings.min_clip_length_s,
+    )
+    if len(parts) == 1:
+        return [row]
+    sha256 = str(row["video_sha256"])
+    clips = [(ids.clip_id(sha256, (part.start, part.end)), part.end - part.start + 1) for part in parts]
+    return [{**row, "clip_id": clip, "n_frames": n, "is_cut": False} for clip, n in clips]
 
 
 def _windows(clips: Sequence[Mapping[str, object]], settings: Settings, recipe: Recipe) -> set[WindowId]:

@@ -32,6 +32,10 @@ def print_explanation(explanation: dict[str, Any]) -> None:
     window = explanation["window"]
     click.echo(f"{window['window_id']}  frames {window['start_frame']} to {window['end_frame']}, "
                f"{window['start_s']:.2f} to {window['end_s']:.2f} s")  # fmt: skip
+    if window["clip_start_s"] is not None:
+        start_s, end_s = window["clip_start_s"] + window["start_s"], window["clip_start_s"] + window["end_s"]
+        click.echo(f"  {start_s:.2f} to {end_s:.2f} s of its file: the clip {window['clip_id']} is "
+                   f"{window['clip_start_s']:.2f} to {window['clip_end_s']:.2f} s of it")  # fmt: skip
     for file in window["files"] or ["(in no batch any more)"]:
         click.echo(f"  in {in_one_line(file)}")
     if window["error"]:

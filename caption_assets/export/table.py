@@ -17,7 +17,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("batch", "VARCHAR", "batch (partition)"),
     Column("clip_path", "VARCHAR", "path below the folder of the batch in uploads/"),
     Column("clip_id", "VARCHAR", "identity of the clip's content"),
-    Column("clip_sha256", "VARCHAR", "SHA-256 of the clip's bytes"),
+    Column("clip_sha256", "VARCHAR", "SHA-256 of the bytes of the clip's file"),
     Column("window_id", "VARCHAR", "identity of the window"),
     Column("window_index", "INTEGER", "position in the clip, from 0"),
     Column("start_frame", "INTEGER", "first frame, counted from 0"),
@@ -26,6 +26,10 @@ COLUMNS: tuple[Column, ...] = (
     Column("end_s", "DOUBLE", "end of the last frame, seconds from the clip's first frame"),
     Column("frame_indices", "INTEGER[]", "sampled frames, numbered in the clip"),
     Column("frame_times_s", "DOUBLE[]", "their times, seconds from the clip's first frame"),
+    Column("clip_start_frame", "INTEGER", "the clip's first frame in its file, counted from 0; 0 for a whole file"),
+    Column("clip_start_s", "DOUBLE", "its time, seconds from the file's first frame"),
+    Column("source_start_s", "DOUBLE", "time of the window's first frame, seconds from the file's first frame"),
+    Column("source_end_s", "DOUBLE", "end of the window's last frame, seconds from the file's first frame"),
     Column("status", "VARCHAR", "captioned, not_captioned, no_valid_candidate or window_error"),
     Column("error", "VARCHAR", "why there is no caption", nullable=True),
     Column("caption", "VARCHAR", "the kept caption, the best one where several are kept", nullable=True),
@@ -72,7 +76,7 @@ Row = Mapping[str, object]
 
 
 def caption_rows(ledger: Ledger, batch: str) -> list[dict[str, object]]:
-    """Return the caption table of a batch, one row per window, in the order of path and frame."""
+    """Return the caption table of a batch, one row per window, in the order of path, clip and frame."""
     return ledger.named("caption_table", batch=batch)
 
 

@@ -17,7 +17,7 @@ from caption_assets.ledger.schema import TABLES, Table
 
 PART_SUFFIX = ".parquet"
 
-SAY_DONE = ("uploads", "window_sets", "runs")
+SAY_DONE = ("uploads", "clip_sets", "window_sets", "runs")
 """Tables whose rows tell a later run that the rows of other tables are there: their parts are renamed last."""
 
 Row = Mapping[str, object]

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import dagster as dg
 
 from caption_assets.assets.previews import previews
+from caption_assets.assets.raw_clips import raw_clips
 from caption_assets.assets.vl_captions import vl_captions
 from caption_assets.assets.windows import windows
 from caption_assets.orchestration.partitions import video_batches
@@ -43,6 +44,12 @@ def _by_query(context: dg.AssetCheckExecutionContext, root: RootResource, name: 
     batches = batches_of(context, root)
     faults = [{"batch": batch, **row} for batch in batches for row in root.ledger.named(name, batch=batch)]
     return _result(batches, faults)
+
+
+@dg.asset_check(asset=raw_clips, description="Every frame of every file that was split is in exactly one clip.")
+def clips_partition_files(context: dg.AssetCheckExecutionContext, root: RootResource) -> dg.AssetCheckResult:
+    """Prove that clips neither overlap nor leave a gap."""
+    return _by_query(context, root, "check_clips_partition_files")
 
 
 @dg.asset_check(asset=windows, description="Every frame of every clip is in exactly one window.")
@@ -104,4 +111,10 @@ def _poster_fault(root: RootResource, row: Fault) -> str | None:
     return None
 
 
-ASSET_CHECKS = [windows_partition_clips, windows_have_candidates, one_decision_per_candidate, previews_decode]
+ASSET_CHECKS = [
+    clips_partition_files,
+    windows_partition_clips,
+    windows_have_candidates,
+    one_decision_per_candidate,
+    previews_decode,
+]

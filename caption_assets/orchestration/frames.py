@@ -11,7 +11,7 @@ from caption_assets.ledger.database import Ledger
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
 from caption_assets.video.frame_store import (
-    ClipFile,
+    ClipPlace,
     DecodeLimits,
     FrameStore,
     FramesUnavailable,
@@ -21,6 +21,7 @@ from caption_assets.video.frame_store import (
 )
 from caption_assets.video.limits import pack_rule, probe_limits, worker_count, worker_memory_bytes
 from caption_assets.video.pack import PackRule, WindowRule
+from caption_assets.video.windowing import FrameRange
 
 
 def ensure_frames(
@@ -38,17 +39,8 @@ def ensure_frames(
     """
     if not rows:
         return {}, {}
-    files = files_of_clips(ledger, batch)
-    wanted = [
-        WindowFrames(
-            window_id=WindowId(str(row["window_id"])),
-            clip_id=ClipId(str(row["clip_id"])),
-            window_recipe=RecipeId(str(row["window_recipe_id"])),
-            window_rule=_rule_of(str(row["window_params"])),
-            files=files.get(ClipId(str(row["clip_id"])), []),
-        )
-        for row in rows
-    ]
+    places = places_of_clips(ledger, batch)
+    wanted = [_wanted(row, places) for row in rows]
     limits = DecodeLimits(
         probe_limits(settings),
         settings.clip_timeout_s,
@@ -58,12 +50,15 @@ def ensure_frames(
     return FrameStore(root, batch, pack or pack_rule(settings), limits).ensure(wanted)
 
 
-def files_of_clips(ledger: Ledger, batch: str) -> dict[ClipId, list[ClipFile]]:
-    """Return the registered files of every clip of a batch, those of the batch first."""
+def places_of_clips(ledger: Ledger, batch: str) -> dict[ClipId, ClipPlace]:
+    """Return where every clip of a batch is to be found, its files in this batch first."""
     by_clip: dict[ClipId, list[Mapping[str, object]]] = {}
     for file in ledger.named("batch_clip_files", batch=batch):
         by_clip.setdefault(ClipId(str(file["clip_id"])), []).append(file)
-    return {clip: clip_files(found, batch) for clip, found in by_clip.items()}
+    return {
+        clip: ClipPlace(ClipId(str(found[0]["source_clip_id"])), frames_of_clip(found[0]), clip_files(found, batch))
+        for clip, found in by_clip.items()
+    }
 
 
 def frames_reader(there: Mapping[WindowId, Path], lost: Mapping[WindowId, str]) -> FramesOf:
@@ -78,6 +73,24 @@ def frames_reader(there: Mapping[WindowId, Path], lost: Mapping[WindowId, str]) 
             return str(fault)
 
     return frames_of
+
+
+def _wanted(row: Mapping[str, object], places: Mapping[ClipId, ClipPlace]) -> WindowFrames:
+    clip = ClipId(str(row["clip_id"]))
+    return WindowFrames(
+        window_id=WindowId(str(row["window_id"])),
+        clip_id=clip,
+        place=places.get(clip, ClipPlace(clip)),
+        window_recipe=RecipeId(str(row["window_recipe_id"])),
+        window_rule=_rule_of(str(row["window_params"])),
+    )
+
+
+def frames_of_clip(row: Mapping[str, object]) -> FrameRange | None:
+    """Return which frames of its file a clip has, from `source_start_frame` and `source_end_frame` of its row."""
+    if row["source_start_frame"] is None:
+        return None
+    return FrameRange(int(str(row["source_start_frame"])), int(str(row["source_end_frame"])))
 
 
 def _rule_of(params: str) -> WindowRule:

@@ -6,10 +6,10 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
 
 import dagster as dg
@@ -210,6 +210,9 @@ def library_versions() -> dict[str, str]:
     """Return the versions that can change a result."""
     libraries = ("av", "dagster", "duckdb", "numpy", "polars", "simplejpeg")
     found = {name: version(name) for name in libraries}
+    for name in ("scenedetect-headless", "scenedetect", "opencv-python-headless", "opencv-python"):
+        with suppress(PackageNotFoundError):  # an extra
+            found[name] = version(name)
     return {"caption_assets": __version__, "python": platform.python_version(), **found}
 
 

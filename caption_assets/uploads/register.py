@@ -1,12 +1,17 @@
-"""From an inspected file to its rows: `uploads` for the file, `clips` for its content."""
+"""From an inspected file to its rows: `uploads` for the file, `clips` for its content and for each part of it."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import cast
 
 from caption_assets import ids
 from caption_assets.ids import RecipeId
+from caption_assets.ledger.schema import TABLES
 from caption_assets.uploads.batches import FoundFile
 from caption_assets.uploads.inspect import Inspected
 from caption_assets.video.probe import ClipFacts
+from caption_assets.video.split_job import FileSplit
+from caption_assets.video.splitting import PartFacts
 
 
 def upload_row(
@@ -62,4 +67,50 @@ def clip_row(sha256: str, facts: ClipFacts, recipe: RecipeId, run_id: str, now: 
         "notes": list(facts.notes),
         "run_id": run_id,
         "created_at": now,
+    }
+
+
+def split_rows(
+    source: Mapping[str, object], split: FileSplit, recipe: RecipeId, run_id: str, now: datetime
+) -> tuple[list[dict[str, object]], dict[str, object]]:
+    """Return the rows of the clips that a file was split into, and its manifest row in `clip_sets`.
+
+    source: the row of the whole file in `clips`. A file with nothing to split off stays the clip that it is.
+    """
+    made = {"recipe_id": recipe, "run_id": run_id, "created_at": now}
+    file_facts = {name: source[name] for name in TABLES["clips"].polars_schema}
+    if len(split.parts) == 1:
+        clips = [{**file_facts, **made}]
+    else:
+        clips = [{**file_facts, **_of_part(source, part), **made} for part in split.parts]
+    manifest = {
+        "source_clip_id": source["clip_id"],
+        "n_clips": len(clips),
+        "clip_ids": [clip["clip_id"] for clip in clips],
+        "status": "ok" if split.problem is None else "error",
+        "error": split.problem,
+        **made,
+    }
+    return clips, manifest
+
+
+def _of_part(source: Mapping[str, object], facts: PartFacts) -> dict[str, object]:
+    """Return the columns of a part in which it differs from its file."""
+    part, flags = facts.part, cast("list[str]", source["flags"])
+    return {
+        "clip_id": ids.clip_id(str(source["video_sha256"]), (part.start, part.end)),
+        "n_frames": facts.n_frames,
+        "declared_frames": 0,
+        "first_pts_s": facts.first_pts_s,
+        "duration_s": facts.end_s - facts.start_s,
+        "fps": facts.fps,
+        "is_vfr": facts.is_vfr,
+        "flags": [*(["vfr"] if facts.is_vfr else []), *(flag for flag in flags if flag != "vfr")],
+        "notes": [],
+        "source_clip_id": source["clip_id"],
+        "source_start_frame": part.start,
+        "source_end_frame": part.end,
+        "source_start_s": facts.start_s,
+        "source_end_s": facts.end_s,
+        "cut_score": part.score,
     }

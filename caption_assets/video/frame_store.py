@@ -8,9 +8,10 @@ from pathlib import Path
 from caption_assets.engines.protocol import PackedFrames
 from caption_assets.ids import ClipId, RecipeId, WindowId
 from caption_assets.root import RootFolder
-from caption_assets.video.cutting import CutJob, cut_clip
+from caption_assets.video.cutting import CutJob, FileClip, cut_clip
 from caption_assets.video.pack import PackRule, WindowRule, pack_path, read_pack
 from caption_assets.video.probe import ProbeLimits
+from caption_assets.video.windowing import FrameRange
 from caption_assets.video.workers import WorkerFailure, map_clips
 
 PARQUET_MAGIC = b"PAR1"
@@ -32,17 +33,33 @@ class ClipFile:
 
 
 @dataclass(frozen=True)
-class WindowFrames:
-    """A window whose frames are wanted, with what it takes to make them again.
+class ClipPlace:
+    """Where a clip is to be found.
 
+    source: the clip that is the whole file: those of one source are decoded together.
+    frames: which of the file's frames are the clip; None where it is the whole file.
     files: every registered file with this clip; the first is in the batch of the run.
     """
 
+    source: ClipId
+    frames: FrameRange | None = None
+    files: Sequence[ClipFile] = ()
+
+    @property
+    def first_frame(self) -> int:
+        """The clip's first frame, counted from the file's."""
+        return self.frames.start if self.frames is not None else 0
+
+
+@dataclass(frozen=True)
+class WindowFrames:
+    """A window whose frames are wanted, with what it takes to make them again."""
+
     window_id: WindowId
     clip_id: ClipId
+    place: ClipPlace
     window_recipe: RecipeId
     window_rule: WindowRule
-    files: Sequence[ClipFile]
 
 
 @dataclass(frozen=True)
@@ -67,34 +84,35 @@ class FrameStore:
     def ensure(self, wanted: Sequence[WindowFrames]) -> tuple[dict[WindowId, Path], dict[WindowId, str]]:
         """Return where each window's pack lies, and the reason for each that cannot be had.
 
-        Clips with missing packs are decoded once each, side by side.
+        Files with missing packs are decoded once each, side by side.
         """
         there: dict[WindowId, Path] = {}
-        missing: dict[ClipId, list[WindowFrames]] = {}
+        missing: dict[tuple[ClipId, RecipeId], list[WindowFrames]] = {}
         for window in wanted:
             path = self._find(window)
             if path is not None:
                 there[window.window_id] = path
             else:
-                missing.setdefault(window.clip_id, []).append(window)
+                missing.setdefault((window.place.source, window.window_recipe), []).append(window)
         lost: dict[WindowId, str] = {}
-        jobs = {}
-        for clip, windows in missing.items():
+        jobs: dict[CutJob, list[WindowFrames]] = {}
+        for windows in missing.values():
             job = self._cut_job(windows)
             if job is None:
                 lost.update({w.window_id: "no file of the clip is in uploads/ any more" for w in windows})
             else:
-                jobs[clip] = job
+                jobs[job] = windows
         for job, result in map_clips(
             cut_clip,
-            list(jobs.values()),
+            list(jobs),
             workers=self._limits.workers,
             timeout_s=self._limits.timeout_s,
             memory_bytes=self._limits.memory_bytes,
         ):
-            problem = result.reason if isinstance(result, WorkerFailure) else result.problem
-            made = {} if isinstance(result, WorkerFailure) else {w.window_id: w.outcome for w in result.windows}
-            for window in missing[job.clip_id]:
+            cuts = () if isinstance(result, WorkerFailure) else result
+            problem = result.reason if isinstance(result, WorkerFailure) else result[0].problem
+            made = {w.window_id: w.outcome for cut in cuts for w in cut.windows}
+            for window in jobs[job]:
                 outcome = made.get(window.window_id)
                 if outcome is not None and outcome.status == "ok":
                     there[window.window_id] = pack_path(job.folder, window.window_id, self._rule.pack_id)
@@ -104,7 +122,7 @@ class FrameStore:
         return there, lost
 
     def _find(self, window: WindowFrames) -> Path | None:
-        for batch in dict.fromkeys([self._batch, *(file.batch for file in window.files)]):
+        for batch in dict.fromkeys([self._batch, *(file.batch for file in window.place.files)]):
             path = pack_path(self._root.frames(batch), window.window_id, self._rule.pack_id)
             if _is_whole(path):
                 return path
@@ -112,11 +130,11 @@ class FrameStore:
 
     def _cut_job(self, windows: Sequence[WindowFrames]) -> CutJob | None:
         first = windows[0]
-        file = find_file(self._root, first.files)
+        file = find_file(self._root, first.place.files)
         if file is None:
             return None
         return CutJob(
-            clip_id=first.clip_id,
+            clips=tuple(dict.fromkeys(FileClip(window.clip_id, window.place.frames) for window in windows)),
             location=self._root.uploads / file.batch / file.path,
             expected_bytes=file.bytes,
             expected_mtime_ns=file.mtime_ns,

@@ -1,13 +1,14 @@
 """From settings to what the video code takes: limits of a probe, rules of windows and packs, number of workers."""
 
 import os
-from typing import cast
+from typing import Literal, cast
 
 from caption_assets.settings import Settings, SettingsError
 from caption_assets.video.duplicates import DedupeMode, DedupeRule
 from caption_assets.video.pack import PackRule, WindowRule
 from caption_assets.video.preview import PreviewRule
 from caption_assets.video.probe import ProbeLimits
+from caption_assets.video.splitting import SplitRule
 
 PACKETS_PER_FRAME = 2
 """Packets of the video stream that may come on each displayed frame: codecs hide at most one reference a frame."""
@@ -37,6 +38,18 @@ def window_rule(settings: Settings) -> WindowRule:
 def dedupe_rule(settings: Settings) -> DedupeRule:
     """Return which windows are collapsed into the one before them."""
     return DedupeRule(cast("DedupeMode", settings.dedupe_windows), settings.dedupe_distance)
+
+
+def split_rule(settings: Settings) -> SplitRule:
+    """Return how a file is split; only where the setting `split` is not none."""
+    how: Literal["stride", "scenes"] = "scenes" if settings.split == "scenes" else "stride"
+    return SplitRule(
+        how=how,
+        length_s=settings.split_length_s,
+        min_length_s=settings.min_clip_length_s,
+        max_length_s=settings.max_clip_length_s,
+        threshold=settings.scene_threshold,
+    )
 
 
 def pack_rule(settings: Settings) -> PackRule:

@@ -22,10 +22,12 @@ from caption_assets.video.demux import ProbeLimits, UnreadableVideo
 from caption_assets.video.perceptual import FramePrint, FramePrinter, WindowPrint
 from caption_assets.video.probe import ClipFacts
 from caption_assets.video.sampling import DEFAULT_SAMPLING_FPS, check_sampling_fps, sample_frames
+from caption_assets.video.splitting import frame_end_s, part_times_s
 from caption_assets.video.upright import UprightScaler
 from caption_assets.video.windowing import (
     DEFAULT_REMAINDER_THRESHOLD,
     DEFAULT_WINDOW_SIZE,
+    FrameRange,
     check_window_rule,
     plan_windows,
 )
@@ -105,10 +107,11 @@ class PackRule:
 class PlannedWindow:
     """A window and its sampled frames.
 
-    start_frame, end_frame: first and last frame of the clip, both inclusive.
+    start_frame, end_frame: first and last frame, both inclusive, counted from the clip's first frame.
     start_s, end_s: seconds from the clip's first frame to the first frame's start and to the last frame's end.
     frame_indices: the sampled frames, counted from the clip's first frame, ascending.
     frame_times_s: seconds of each from the clip's first frame.
+    clip_start_frame: the clip's first frame, counted from the file's; above 0 where the clip is a part of the file.
     """
 
     start_frame: int
@@ -117,6 +120,7 @@ class PlannedWindow:
     end_s: float
     frame_indices: tuple[int, ...]
     frame_times_s: tuple[float, ...]
+    clip_start_frame: int = 0
 
 
 @dataclass(frozen=True)
@@ -136,21 +140,27 @@ class PackOutcome:
     seen: WindowPrint | None = None
 
 
-def plan_clip(facts: ClipFacts, rule: WindowRule) -> list[PlannedWindow]:
-    """Cut a clip into windows and choose the frames of each. A clip under 4 frames has none."""
-    times_s = facts.times_s
+def plan_clip(facts: ClipFacts, rule: WindowRule, frames: FrameRange | None = None) -> list[PlannedWindow]:
+    """Cut a clip into windows and choose the frames of each. A clip under 4 frames has none.
+
+    facts: of the file. frames: those of the clip, counted from the file's first; None: the clip is the whole file.
+    """
+    frames = frames or FrameRange(0, facts.n_frames - 1)
+    times_s = part_times_s(facts, frames.start, frames.end)
+    length_s = frame_end_s(facts, frames.end) - facts.times_s[frames.start]
     planned = []
-    for window in plan_windows(facts.n_frames, rule.window_size, rule.remainder_threshold):
+    for window in plan_windows(frames.n_frames, rule.window_size, rule.remainder_threshold):
         indices = sample_frames(times_s, window.start, window.end, rule.sampling_fps)
-        is_last = window.end + 1 == facts.n_frames
+        is_last = window.end + 1 == frames.n_frames
         planned.append(
             PlannedWindow(
                 start_frame=window.start,
                 end_frame=window.end,
                 start_s=times_s[window.start],
-                end_s=facts.duration_s if is_last else times_s[window.end + 1],
+                end_s=length_s if is_last else times_s[window.end + 1],
                 frame_indices=tuple(indices),
                 frame_times_s=tuple(times_s[index] for index in indices),
+                clip_start_frame=frames.start,
             )
         )
     return planned
@@ -221,7 +231,7 @@ def _pack_once(
     readers: dict[int, list[_PendingPack]] = {}
     for pack in pending:
         for index in pack.window.frame_indices if pack.error is None else ():
-            readers.setdefault(index, []).append(pack)
+            readers.setdefault(pack.window.clip_start_frame + index, []).append(pack)
 
     scaler, printer = UprightScaler(facts), FramePrinter(facts)
     failure: str | None = None
@@ -235,7 +245,7 @@ def _pack_once(
                 seen = printer.print_of(frame)
                 for pack in readers[index]:
                     pack.add(
-                        index,
+                        index - pack.window.clip_start_frame,
                         seen,
                         simplejpeg.encode_jpeg(
                             scaler.rgb(frame, pack.height, pack.width),
@@ -287,7 +297,7 @@ class _PendingPack:
             self.error = str(error)
 
     def add(self, index: int, seen: FramePrint, jpeg: bytes) -> None:
-        """Take a frame of the clip; the last one writes the file under its temporary name."""
+        """Take frame `index` of the clip; the last one writes the file under its temporary name."""
         self._frames_seen[index] = seen
         self._jpegs[index] = jpeg
         if len(self._jpegs) < len(self.window.frame_indices):

@@ -321,7 +321,7 @@ def _facts(
     if last_step <= 0 or (usual_step > 0 and last_step > 10 * usual_step):
         last_step = usual_step or float(1 / rate)
     fps = (n_frames - 1) / span_s if span_s > 0 else float(rate)
-    is_vfr = _is_uneven(times_s, steps, usual_step)
+    is_vfr = is_uneven(times_s, steps, usual_step)
 
     rotation, mirrored = _orientation(first)
     aspect = _sample_aspect_ratio(stream)
@@ -409,7 +409,7 @@ def _facts(
     )
 
 
-def _is_uneven(times_s: Sequence[float], steps: Sequence[float], usual_step: float) -> bool:
+def is_uneven(times_s: Sequence[float], steps: Sequence[float], usual_step: float) -> bool:
     """Tell whether frame times leave an even grid, or steps differ, by more than rounding and jitter explain."""
     if len(steps) < 2:
         return False

@@ -48,7 +48,7 @@ def test_status_counts_each_stage_of_each_batch(ask):
     lines = said.out.splitlines()
     assert lines[0] == "b"
     assert {line[:26].strip(): int(line[26:]) for line in lines[1:]} == {
-        "files ok": 2, "files quarantined": 0, "files gone": 0,
+        "files ok": 2, "files quarantined": 0, "files gone": 0, "files not split": 0,
         "windows ok": 3, "windows error": 0, "clips without windows": 0,
         "collapsed": 0, "captioned": 3, "captions not current": 0, "captions missing": 0, "enhanced": 3, "previews": 3,
     }  # fmt: skip
@@ -100,8 +100,8 @@ def test_a_name_with_a_newline_does_not_break_lines(ask, captioned):
 def test_plan_counts_nothing_where_nothing_would_change(ask):
     [row] = ask("plan", *same(), "--json").json
     assert row == {
-        "batch": "b", "clips": 2, "files_to_probe": 0, "clips_to_cut": 0, "windows": 3, "collapsed": 0,
-        "captions": 0, "decisions": 0, "enhancements": 0, "previews": 0,
+        "batch": "b", "clips": 2, "files_to_probe": 0, "files_to_split": 0, "clips_to_cut": 0,
+        "windows": 3, "collapsed": 0, "captions": 0, "decisions": 0, "enhancements": 0, "previews": 0,
     }  # fmt: skip
     said = ask("plan", *same())
     assert said.status == 0

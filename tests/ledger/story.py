@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 from caption_assets import ids
@@ -18,9 +19,19 @@ from caption_assets.ids import ClipId, RecipeId, WindowId
 from caption_assets.ledger.database import Ledger
 from caption_assets.ledger.schema import TABLES
 from caption_assets.orchestration.deciding import decide_batch
-from caption_assets.recipes import Recipe, caption_recipe, original_recipe, retention_recipe, window_recipe
+from caption_assets.recipes import (
+    Recipe,
+    caption_recipe,
+    original_recipe,
+    retention_recipe,
+    split_recipe,
+    window_recipe,
+)
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
+from caption_assets.uploads.register import split_rows
+from caption_assets.video.split_job import FileSplit
+from caption_assets.video.splitting import Part, PartFacts
 
 MODEL = EngineIdentity("signal", "1", "test-model", "rev-a")
 FILLERS: Mapping[str, object] = {
@@ -106,7 +117,9 @@ class Story:
         """Make the recipes of `chosen` current for the batches, as the stages of a run do."""
         with self.at_once():
             for batch in batches or ("b",):
-                for recipe in (window_recipe(chosen), caption_recipe(chosen, MODEL), retention_recipe(chosen)):
+                for recipe in (
+                    split_recipe(chosen), window_recipe(chosen), caption_recipe(chosen, MODEL), retention_recipe(chosen)
+                ):  # fmt: skip
                     self.activate(recipe, batch)
         return chosen
 
@@ -128,6 +141,26 @@ class Story:
     def quarantine(self, path: str, batch: str = "b", error: str = "garbage") -> None:
         row = row_of("uploads", batch=batch, path=path, status="quarantined", error=error, **self._made())
         self._commit(batch, {"uploads": [row]})
+
+    def split(self, source: ClipId, bounds: Sequence[int], chosen: Settings, *, lose: int = 0) -> list[ClipId]:
+        """Split a file at frames `bounds` (25 frames a second); the rows of the first `lose` clips do not arrive."""
+        row = self.ledger.query("SELECT * FROM clips WHERE clip_id = $c ORDER BY created_at LIMIT 1", c=source)[0]
+        edges = [0, *bounds, row["n_frames"]]
+        parts = tuple(
+            PartFacts(Part(start, after - 1), start / 25, after / 25, start / 25, 25.0, False)
+            for start, after in pairwise(edges)
+        )
+        return self._split(row, FileSplit(parts), chosen, lose)
+
+    def fail_to_split(self, source: ClipId, chosen: Settings) -> None:
+        row = self.ledger.query("SELECT * FROM clips WHERE clip_id = $c LIMIT 1", c=source)[0]
+        self._split(row, FileSplit(problem="too slow"), chosen, 0)
+
+    def _split(self, row: Mapping[str, object], split: FileSplit, chosen: Settings, lose: int) -> list[ClipId]:
+        self._made()
+        clips, manifest = split_rows(row, split, split_recipe(chosen).recipe_id, self.run, self.now)
+        self._commit("b", {"clips": clips[lose:], "clip_sets": [manifest]})
+        return [ClipId(str(clip["clip_id"])) for clip in clips]
 
     # windows
     def window_rows(self, clip: ClipId, n: int, chosen: Settings) -> list[dict[str, object]]:
@@ -222,7 +255,7 @@ class Story:
         return [WindowId(str(row["window_id"])) for row in self.ledger.query(sql, batch=batch)]
 
     def windows(self, batch: str = "b") -> list[WindowId]:
-        sql = "SELECT window_id FROM batch_windows WHERE batch = $batch ORDER BY path, start_frame"
+        sql = "SELECT window_id FROM batch_windows WHERE batch = $batch ORDER BY path, clip_start_frame, start_frame"
         return [WindowId(str(row["window_id"])) for row in self.ledger.query(sql, batch=batch)]
 
     def uncut(self, batch: str = "b") -> list[ClipId]:

@@ -23,6 +23,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Story:
         story.upload("clip0", "c [1]*")
         for clip in clips:
             story.cut(clip, 2, a)
+    story.split(clips[0], [300], settings(split="stride"))
     story.caption(a)
     story.quarantine("bad.mp4")
     story.run = "run-2"

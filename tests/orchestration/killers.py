@@ -5,6 +5,7 @@ import signal
 
 from caption_assets.uploads.inspect import Inspected, InspectJob, inspect_file
 from caption_assets.video.cutting import Cut, CutJob, cut_clip
+from caption_assets.video.split_job import FileSplit, SplitJob, split_file
 
 VICTIM = "victim.mp4"
 
@@ -15,7 +16,13 @@ def die_inspecting(job: InspectJob) -> Inspected:
     return inspect_file(job)
 
 
-def die_cutting(job: CutJob) -> Cut:
+def die_splitting(job: SplitJob) -> FileSplit:
+    if job.location.name == VICTIM:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return split_file(job)
+
+
+def die_cutting(job: CutJob) -> tuple[Cut, ...]:
     if job.location.name == VICTIM:
         os.kill(os.getpid(), signal.SIGKILL)
     return cut_clip(job)

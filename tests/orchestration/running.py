@@ -26,6 +26,7 @@ from tests.orchestration.engines import EngineLog, counting
 
 ASSETS = ("raw_clips", "windows", "vl_captions", "enhanced_captions", "previews", "caption_table")
 CHECKS = {
+    "clips_partition_files",
     "windows_partition_clips",
     "windows_have_candidates",
     "one_decision_per_candidate",

@@ -14,7 +14,7 @@ import numpy as np
 
 from caption_assets.ids import clip_id, digest
 from caption_assets.uploads.inspect import InspectJob, inspect_file
-from caption_assets.video.cutting import CutJob, cut_clip
+from caption_assets.video.cutting import CutJob, FileClip, cut_clip
 from caption_assets.video.decode import TimesOutOfOrder, decode_frames
 from caption_assets.video.demux import ProbeLimits, UnreadableVideo
 from caption_assets.video.pack import PackRule, WindowRule, pack_path, read_pack
@@ -90,9 +90,9 @@ def judge(trial: Trial) -> Verdict:
     status = path.stat()
     folder = trial.folder / path.name
     rule = PackRule(28, 90)
-    cut = cut_clip(
+    [cut] = cut_clip(
         CutJob(
-            clip_id(inspected.sha256), path, status.st_size, status.st_mtime_ns, f"r{digest('fuzz')}", WINDOWS, rule,
+            (FileClip(clip_id(inspected.sha256)),), path, status.st_size, status.st_mtime_ns, f"r{digest('fuzz')}", WINDOWS, rule,
             folder, LIMITS,
         )
     )  # fmt: skip

@@ -1,4 +1,6 @@
--- Every registered file, in whatever batch, that holds a clip of this batch.
-SELECT u.clip_id, u.batch, u.path, u.bytes, u.mtime_ns
-FROM live_uploads u
-WHERE u.status = 'ok' AND u.clip_id IN (SELECT clip_id FROM batch_clips WHERE batch = $batch);
+-- Every registered file, in whatever batch, that holds a clip of this batch, whether the batch shows the clip or not, and
+-- which frames of the file are the clip (NULL: all of them).
+SELECT DISTINCT b.clip_id, b.source_clip_id, b.source_start_frame, b.source_end_frame, u.batch, u.path, u.bytes, u.mtime_ns
+FROM batch_file_clips b
+JOIN live_uploads u ON u.clip_id = b.source_clip_id
+WHERE b.batch = $batch AND u.status = 'ok';

@@ -9,4 +9,4 @@ JOIN retention_decisions d ON d.decision_id = b.decision_id AND d.window_id = b.
 JOIN caption_candidates k ON k.candidate_id = d.candidate_id
 JOIN recipes wr ON wr.recipe_id = w.recipe_id
 WHERE b.batch = $batch
-ORDER BY w.path, w.start_frame, d.rank;
+ORDER BY w.path, w.clip_start_frame, w.start_frame, d.rank;

@@ -9,4 +9,4 @@ JOIN recipes r ON r.recipe_id = w.recipe_id
 JOIN live_clips c ON c.clip_id = w.clip_id
 LEFT JOIN batch_previews p ON p.batch = w.batch AND p.window_id = w.window_id
 WHERE w.batch = $batch AND w.status = 'ok'
-ORDER BY w.path, w.start_frame;
+ORDER BY w.path, w.clip_start_frame, w.start_frame;

@@ -2,7 +2,10 @@
 SELECT k.*, r.params, r.engine, r.engine_version, r.model_id, r.model_revision, p.text AS prompt,
        w.clip_id, w.recipe_id AS window_recipe_id, wr.params AS window_params,
        parent.text AS parent_text,
-       (SELECT arg_min(u.batch, u.batch) FROM live_uploads u WHERE u.clip_id = w.clip_id AND u.status = 'ok') AS batch
+       (SELECT arg_min(u.batch, u.batch) FROM live_uploads u
+        WHERE u.status = 'ok'
+          AND u.clip_id = coalesce((SELECT any_value(c.source_clip_id) FROM clips c WHERE c.clip_id = w.clip_id), w.clip_id)
+       ) AS batch
 FROM caption_candidates k
 JOIN recipes r ON r.recipe_id = k.recipe_id
 JOIN windows w ON w.window_id = k.window_id

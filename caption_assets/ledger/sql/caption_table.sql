@@ -33,6 +33,8 @@ preview AS (
 )
 SELECT w.batch, w.path AS clip_path, w.clip_id, c.video_sha256 AS clip_sha256, w.window_id, w.window_index,
        w.start_frame, w.end_frame, w.start_s, w.end_s, w.frame_indices, w.frame_times_s,
+       w.clip_start_frame, w.clip_start_s, w.clip_start_s + w.start_s AS source_start_s,
+       w.clip_start_s + w.end_s AS source_end_s,
        CASE WHEN w.status <> 'ok' THEN 'window_error'
             WHEN best.candidate_id IS NOT NULL THEN 'captioned'
             WHEN considered.window_id IS NULL THEN 'not_captioned'
@@ -67,4 +69,4 @@ LEFT JOIN recipes cr ON cr.recipe_id = best.recipe_id
 LEFT JOIN prompts pr ON pr.prompt_sha256 = cr.prompt_sha256
 LEFT JOIN recipes er ON er.recipe_id = e.recipe_id
 WHERE w.batch = $batch
-ORDER BY w.path, w.start_frame;
+ORDER BY w.path, w.clip_start_frame, w.start_frame;

@@ -4,4 +4,4 @@ FROM missing_captions m
 JOIN batch_windows w ON w.batch = m.batch AND w.window_id = m.window_id
 JOIN recipes r ON r.recipe_id = w.recipe_id
 WHERE m.batch = $batch AND m.recipe_id = $recipe
-ORDER BY w.path, w.start_frame;
+ORDER BY w.path, w.clip_start_frame, w.start_frame;

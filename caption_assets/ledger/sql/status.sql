@@ -10,6 +10,7 @@ cut AS (
   SELECT batch, count(*) FILTER (WHERE status = 'ok') AS windows_ok, count(*) FILTER (WHERE status = 'error') AS windows_error
   FROM batch_windows GROUP BY batch
 ),
+unsplit AS (SELECT batch, count(*) AS files_not_split FROM missing_splits GROUP BY batch),
 uncut AS (SELECT batch, count(*) AS clips_without_windows FROM missing_windows GROUP BY batch),
 merged AS (
   SELECT d.batch, count(*) AS collapsed
@@ -40,13 +41,15 @@ shown AS (
   FROM batch_previews w WHERE w.status = 'ok'
   GROUP BY w.batch
 )
-SELECT f.batch, f.files_ok, f.files_quarantined, f.files_gone, coalesce(windows_ok, 0) AS windows_ok,
+SELECT f.batch, f.files_ok, f.files_quarantined, f.files_gone, coalesce(files_not_split, 0) AS files_not_split,
+       coalesce(windows_ok, 0) AS windows_ok,
        coalesce(windows_error, 0) AS windows_error, coalesce(clips_without_windows, 0) AS clips_without_windows,
        coalesce(collapsed, 0) AS collapsed, coalesce(captioned, 0) AS captioned, coalesce(captions_not_current, 0) AS captions_not_current,
        coalesce(captions_missing, 0) AS captions_missing, coalesce(enhanced, 0) AS enhanced,
        coalesce(previews, 0) AS previews
 FROM files f
 LEFT JOIN cut USING (batch)
+LEFT JOIN unsplit USING (batch)
 LEFT JOIN uncut USING (batch)
 LEFT JOIN merged USING (batch)
 LEFT JOIN uncaptioned USING (batch)

@@ -1,4 +1,5 @@
--- The public views. A clip belongs to a batch through `uploads`; the same clip in two batches is one clip.
+-- The public views. A file belongs to a batch through `uploads`, and its clips through the batch's split recipe; the same
+-- clip in two batches is one clip.
 
 -- The newest row of each path: what the batch holds now.
 CREATE OR REPLACE VIEW live_uploads AS
@@ -7,9 +8,22 @@ FROM uploads u
 WHERE NOT EXISTS (SELECT 1 FROM tombstones t WHERE t.object_kind = 'batch' AND t.object_id = u.batch)
 QUALIFY row_number() OVER (PARTITION BY u.batch, u.path ORDER BY u.created_at DESC, u.run_id) = 1;
 
--- The clips of each batch, once each, under the first of their paths that is there. A clip whose files are all gone is
--- served until a takedown: nothing disappears in silence.
-CREATE OR REPLACE VIEW batch_clips AS
+-- The recipe that is current for each stage of each batch.
+CREATE OR REPLACE VIEW current_recipes AS
+SELECT kind, batch, arg_max(recipe_id, valid_from) AS recipe_id
+FROM active_recipes
+GROUP BY kind, batch;
+
+-- The split recipe of each batch that splits its files. A batch that is not here has whole files as clips.
+CREATE OR REPLACE VIEW current_splits AS
+SELECT c.batch, c.recipe_id
+FROM current_recipes c
+JOIN recipes r ON r.recipe_id = c.recipe_id
+WHERE c.kind = 'split' AND (r.params->>'split') <> 'none';
+
+-- The files of each batch by content, once each, under the first of their paths that is there; `clip_id` is the whole
+-- file. A content whose files are all gone is served until a takedown: nothing disappears in silence.
+CREATE OR REPLACE VIEW batch_files AS
 SELECT u.batch, u.clip_id, coalesce(min(u.path) FILTER (u.status = 'ok'), min(u.path)) AS path,
        arg_min(u.original_caption, u.path) AS original_caption
 FROM live_uploads u
@@ -17,18 +31,49 @@ WHERE u.clip_id IS NOT NULL
   AND NOT EXISTS (SELECT 1 FROM tombstones t WHERE t.object_kind = 'clip' AND t.object_id = u.clip_id)
 GROUP BY u.batch, u.clip_id;
 
--- Every clip that some batch holds, with its newest facts.
-CREATE OR REPLACE VIEW live_clips AS
-SELECT c.*
-FROM clips c
-WHERE c.clip_id IN (SELECT clip_id FROM batch_clips)
-QUALIFY row_number() OVER (PARTITION BY c.clip_id ORDER BY c.created_at DESC, c.recipe_id) = 1;
+-- What each file was split into: the clips of its newest set under each split recipe that are all there. A rebuild may
+-- have had to leave a part out.
+CREATE OR REPLACE VIEW split_clips AS
+SELECT * EXCLUDE (n_clips, run_id, created_at)
+FROM (
+  SELECT s.source_clip_id, s.recipe_id, s.n_clips, s.run_id, s.created_at, c.clip_id, c.n_frames,
+         c.source_start_frame, c.source_end_frame, c.source_start_s
+  FROM (SELECT *, unnest(clip_ids) AS clip_id FROM clip_sets WHERE status = 'ok') s
+  JOIN clips c ON c.clip_id = s.clip_id AND c.recipe_id = s.recipe_id
+  QUALIFY count(*) OVER (PARTITION BY s.source_clip_id, s.recipe_id, s.run_id, s.created_at) = s.n_clips
+)
+QUALIFY dense_rank() OVER (PARTITION BY source_clip_id, recipe_id ORDER BY created_at DESC, run_id) = 1;
 
--- The recipe that is current for each stage of each batch.
-CREATE OR REPLACE VIEW current_recipes AS
-SELECT kind, batch, arg_max(recipe_id, valid_from) AS recipe_id
-FROM active_recipes
-GROUP BY kind, batch;
+-- Every way in which each file of a batch can be shown as clips: whole, and as each split recipe has split it. One of
+-- them is current, as soon as it is there. `name` is the path, and for a part of a file where it begins.
+CREATE OR REPLACE VIEW batch_file_clips AS
+SELECT f.batch, f.path, f.original_caption, f.clip_id AS source_clip_id, f.clip_id, f.path AS name,
+       NULL AS split_recipe_id, NULL::INTEGER AS source_start_frame, NULL::INTEGER AS source_end_frame,
+       NULL::DOUBLE AS source_start_s, r.recipe_id IS NULL AS is_current
+FROM batch_files f
+LEFT JOIN current_splits r ON r.batch = f.batch
+UNION ALL
+SELECT f.batch, f.path, f.original_caption, f.clip_id, p.clip_id,
+       f.path || coalesce(printf(' from %.2f s', p.source_start_s), ''),
+       p.recipe_id, p.source_start_frame, p.source_end_frame, p.source_start_s, coalesce(p.recipe_id = r.recipe_id, false)
+FROM batch_files f
+JOIN split_clips p ON p.source_clip_id = f.clip_id
+LEFT JOIN current_splits r ON r.batch = f.batch
+WHERE NOT EXISTS (SELECT 1 FROM tombstones t WHERE t.object_kind = 'clip' AND t.object_id = p.clip_id);
+
+-- The clips that each batch should have: its files, or their parts where its current recipe splits them.
+CREATE OR REPLACE VIEW batch_clips AS
+SELECT * EXCLUDE is_current
+FROM batch_file_clips
+WHERE is_current;
+
+-- Files that the current recipe of their batch is to split and has not. One that is gone cannot be split any more.
+CREATE OR REPLACE VIEW missing_splits AS
+SELECT f.batch, f.clip_id, f.path, r.recipe_id
+FROM batch_files f
+JOIN current_splits r ON r.batch = f.batch
+JOIN live_uploads u ON u.batch = f.batch AND u.path = f.path AND u.status = 'ok'
+WHERE NOT EXISTS (SELECT 1 FROM split_clips p WHERE p.source_clip_id = f.clip_id AND p.recipe_id = r.recipe_id);
 
 -- Window sets whose windows are all there: a rebuild may have had to leave a part out.
 CREATE OR REPLACE VIEW complete_window_sets AS
@@ -38,20 +83,46 @@ LEFT JOIN (SELECT clip_id, recipe_id, count(*) AS n FROM windows GROUP BY clip_i
   ON w.clip_id = s.clip_id AND w.recipe_id = s.recipe_id
 WHERE s.status <> 'error' AND s.n_windows = coalesce(w.n, 0);
 
+-- Of the ways in which each file of a batch can be shown as clips, the one that is: the current one as soon as all its
+-- clips have been cut into windows, well or not; until then the one that was cut before, the newest first.
+CREATE OR REPLACE VIEW batch_choices AS
+SELECT * EXCLUDE (all_cut, cut_at),
+       dense_rank() OVER (
+         PARTITION BY batch, source_clip_id
+         ORDER BY all_cut DESC, is_current DESC, cut_at DESC NULLS LAST, split_recipe_id
+       ) = 1 AS is_shown
+FROM (
+  SELECT b.*, bool_and(w.cut_at IS NOT NULL) OVER way AS all_cut, max(w.cut_at) OVER way AS cut_at
+  FROM batch_file_clips b
+  LEFT JOIN (SELECT clip_id, max(created_at) AS cut_at FROM window_sets GROUP BY clip_id) w ON w.clip_id = b.clip_id
+  WINDOW way AS (PARTITION BY b.batch, b.source_clip_id, b.split_recipe_id)
+);
+
+-- Every clip that some batch holds or shows, with its newest facts.
+CREATE OR REPLACE VIEW live_clips AS
+SELECT c.*
+FROM clips c
+WHERE c.clip_id IN (SELECT clip_id FROM batch_choices WHERE is_current OR is_shown)
+QUALIFY row_number() OVER (PARTITION BY c.clip_id ORDER BY c.created_at DESC, c.recipe_id) = 1;
+
 -- The window set that a batch shows of a clip: the current recipe's, until it is there the newest complete one.
 CREATE OR REPLACE VIEW batch_window_sets AS
-SELECT b.batch, b.clip_id, b.path, b.original_caption, s.recipe_id, s.n_windows, s.status, s.error,
-       coalesce(s.recipe_id = r.recipe_id, false) AS is_current
-FROM batch_clips b
+SELECT b.batch, b.clip_id, b.source_clip_id, b.path, b.name, b.original_caption,
+       coalesce(b.source_start_frame, 0) AS clip_start_frame, coalesce(b.source_start_s, 0) AS clip_start_s,
+       s.recipe_id, s.n_windows, s.status, s.error,
+       b.is_current AND coalesce(s.recipe_id = r.recipe_id, false) AS is_current
+FROM batch_choices b
 JOIN complete_window_sets s ON s.clip_id = b.clip_id
 LEFT JOIN current_recipes r ON r.kind = 'window' AND r.batch = b.batch
+WHERE b.is_shown
 QUALIFY row_number() OVER (
   PARTITION BY b.batch, b.clip_id
   ORDER BY coalesce(s.recipe_id = r.recipe_id, false) DESC, s.created_at DESC, s.run_id
 ) = 1;
 
 CREATE OR REPLACE VIEW batch_windows AS
-SELECT s.batch, s.path, s.original_caption, s.is_current AS window_is_current, w.*
+SELECT s.batch, s.path, s.name, s.source_clip_id, s.clip_start_frame, s.clip_start_s, s.original_caption,
+       s.is_current AS window_is_current, w.*
 FROM batch_window_sets s
 JOIN windows w ON w.clip_id = s.clip_id AND w.recipe_id = s.recipe_id;
 
@@ -62,7 +133,7 @@ WHERE w.window_id IN (SELECT window_id FROM batch_windows);
 
 -- Clips that have no complete window set under the recipe that is current for their batch.
 CREATE OR REPLACE VIEW missing_windows AS
-SELECT b.batch, b.clip_id, b.path, r.recipe_id
+SELECT b.batch, b.clip_id, b.path, b.name, b.source_start_frame, b.source_end_frame, r.recipe_id
 FROM batch_clips b
 JOIN current_recipes r ON r.kind = 'window' AND r.batch = b.batch
 WHERE NOT EXISTS (
