@@ -62,13 +62,17 @@ class MadePreview:
 
 @dataclass(frozen=True)
 class ShownWindow:
-    """A window of a clip. Frames are counted from the clip's first one, the last is inclusive; times are in seconds."""
+    """A window of a clip. Frames are counted and seconds run from the clip's first frame; the last frame is inclusive.
+
+    clip_start_frame: the clip's first frame, counted from the file's; above 0 where the clip is a part of its file.
+    """
 
     window_id: WindowId
     start_frame: int
     end_frame: int
     start_s: float
     end_s: float
+    clip_start_frame: int = 0
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,7 @@ def write_clip_previews(job: ClipPreviewJob) -> ClipPreviews:
         facts = probe_clip(job.location, job.limits)
     except (UnreadableVideo, OSError) as fault:
         return all_failed(job, str(fault))
-    if any(window.end_frame >= facts.n_frames for window in job.windows):
+    if any(window.clip_start_frame + window.end_frame >= facts.n_frames for window in job.windows):
         return all_failed(job, f"it has {facts.n_frames} frames now, fewer than when it was cut into windows")
     try:
         return _write_from_clip(job, facts)
@@ -176,19 +180,20 @@ def _feed(showings: Sequence["_Showing"], job: ClipPreviewJob, facts: ClipFacts,
 
 
 class _Showing:
-    """The preview of one window while its clip is decoded. wanted: frames of the clip, ascending."""
+    """The preview of one window while its clip is decoded. wanted: frames of the file, ascending."""
 
     def __init__(self, window: ShownWindow, facts: ClipFacts, rule: PreviewRule) -> None:
-        times_s = facts.times_s[window.start_frame : window.end_frame + 1]
-        chosen = choose_frames(times_s, window.start_s, window.end_s, rule.target_fps)
-        self.wanted = [window.start_frame + index for index in chosen]
+        first, last = (window.clip_start_frame + index for index in (window.start_frame, window.end_frame))
+        self._clip_start_s = facts.times_s[window.clip_start_frame]
+        times_s = [time_s - self._clip_start_s for time_s in facts.times_s[first : last + 1]]
+        self.wanted = [first + index for index in choose_frames(times_s, window.start_s, window.end_s, rule.target_fps)]
         self._window, self._facts, self._rule = window, facts, rule
         self._writer: PreviewWriter | None = None
         self._n_added = 0
         self._made: MadePreview | None = None
 
     def add(self, index: int, frame: VideoFrame, scaler: UprightScaler) -> None:
-        """Take a frame of the clip."""
+        """Take a frame of the file."""
         if self._writer is None:
             self._writer = PreviewWriter(
                 self._window.start_s,
@@ -198,7 +203,8 @@ class _Showing:
                 self._facts.display_height,
                 source_fps=self._facts.fps,
             )
-        self._writer.add(scaler.rgb(frame, self._writer.height, self._writer.width), self._facts.times_s[index])
+        time_s = self._facts.times_s[index] - self._clip_start_s
+        self._writer.add(scaler.rgb(frame, self._writer.height, self._writer.width), time_s)
         self._n_added += 1
 
     def finish(self, files: "_StagedFiles", failure: str | None) -> MadePreview:

@@ -1,6 +1,7 @@
 """Previews from the clip: the right frames at the right times, one decode for all windows, nothing half made."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -91,11 +92,20 @@ def test_a_rate_above_that_of_the_clip_shows_every_frame_once_and_says_so(tmp_pa
 
 def test_only_the_windows_that_are_asked_for_are_decoded(tmp_path, decodes):
     job = job_of(make_film(tmp_path / "a.mp4", 100), tmp_path / "previews")
-    second = ClipPreviewJob(**{**job.__dict__, "windows": job.windows[1:]})
-    [made] = write_clip_previews(second).windows
+    [made] = write_clip_previews(replace(job, windows=job.windows[1:])).windows
     assert decodes == [10]
     assert shown(job.folder / made.name)[0] == (0.0, 50)
     assert files_in(job.folder) == ["w1.jpg", "w1.mp4"]
+
+
+def test_a_clip_that_is_a_part_of_its_file_shows_its_own_frames(tmp_path):
+    job = job_of(make_film(tmp_path / "a.mp4", 100), tmp_path / "previews")
+    part = ShownWindow(WindowId("w"), 10, 29, 0.4, 1.2, clip_start_frame=40)
+    [made] = write_clip_previews(replace(job, windows=(part,))).windows
+    assert shown(job.folder / made.name) == [(0.0, 50), (0.2, 55), (0.4, 60), (0.6, 65)]
+    beyond = replace(part, clip_start_frame=71)
+    [made] = write_clip_previews(replace(job, windows=(beyond,))).windows
+    assert "it has 100 frames now" in str(made.problem)
 
 
 def test_frames_placed_by_their_order_are_the_right_ones(tmp_path):
