@@ -187,6 +187,7 @@ class _Making:
     def _clip_job(self, file: ClipFile, rows: Sequence[Row]) -> ClipPreviewJob:
         names = ("window_id", "start_frame", "end_frame", "start_s", "end_s")
         return ClipPreviewJob(
+            clip_id=self._place_of(rows[0]).source,
             location=self._run.root.uploads / file.batch / file.path,
             expected_bytes=file.bytes,
             expected_mtime_ns=file.mtime_ns,

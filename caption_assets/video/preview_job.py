@@ -77,7 +77,9 @@ class ShownWindow:
 
 @dataclass(frozen=True)
 class ClipPreviewJob:
-    """A clip that is decoded for the previews of some of its windows.
+    """A file that is decoded for the previews of some windows of its clips.
+
+    clip_id: of the whole file.
 
     expected_bytes, expected_mtime_ns: what was registered; a file that changed since is refused.
     """
@@ -190,10 +192,14 @@ class _Showing:
         self._window, self._facts, self._rule = window, facts, rule
         self._writer: PreviewWriter | None = None
         self._n_added = 0
+        self._newest = -1
         self._made: MadePreview | None = None
 
     def add(self, index: int, frame: VideoFrame, scaler: UprightScaler) -> None:
-        """Take a frame of the file."""
+        """Take a frame of the file. One that comes after later ones was found by a second decode, and is left out."""
+        if self._made is not None or index < self._newest:
+            return
+        self._newest = index
         if self._writer is None:
             self._writer = PreviewWriter(
                 self._window.start_s,

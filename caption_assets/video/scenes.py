@@ -75,11 +75,18 @@ def _find_cuts(path: Path, facts: ClipFacts, threshold: float, limits: ProbeLimi
 
 
 def _small_pictures(path: Path, facts: ClipFacts, limits: ProbeLimits) -> Iterator[tuple[int, object]]:
-    """Yield each frame that decodes as (index, uint8 array of shape (height, width, 3), blue first)."""
+    """Yield each frame that decodes as (index, uint8 array of shape (height, width, 3), blue first), ascending.
+
+    One that only a second decode gives, after damage, comes too late and is left out.
+    """
     scale = min(1.0, DETECTION_WIDTH / max(facts.width, facts.height))
     width, height = max(1, round(facts.width * scale)), max(1, round(facts.height * scale))
     shrink = VideoReformatter()
+    newest = -1
     for index, frame in decode_frames(path, facts, range(facts.n_frames), limits):
+        if index < newest:
+            continue
+        newest = index
         yield index, _shrunk(shrink, frame, width, height)
 
 
