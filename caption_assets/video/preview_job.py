@@ -80,7 +80,6 @@ class ClipPreviewJob:
     """A file that is decoded for the previews of some windows of its clips.
 
     clip_id: of the whole file.
-
     expected_bytes, expected_mtime_ns: what was registered; a file that changed since is refused.
     """
 

@@ -92,8 +92,8 @@ def judge(trial: Trial) -> Verdict:
     rule = PackRule(28, 90)
     [cut] = cut_clip(
         CutJob(
-            (FileClip(clip_id(inspected.sha256)),), path, status.st_size, status.st_mtime_ns, f"r{digest('fuzz')}", WINDOWS, rule,
-            folder, LIMITS,
+            (FileClip(clip_id(inspected.sha256)),), path, status.st_size, status.st_mtime_ns, f"r{digest('fuzz')}",
+            WINDOWS, rule, folder, LIMITS,
         )
     )  # fmt: skip
     outcomes = Counter(window.outcome.status for window in cut.windows)
