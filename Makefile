@@ -24,7 +24,7 @@ demo: .venv/installed
 	$(BIN)/caption-assets run clips --batch $(DEMO_BATCH) --root data
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -n auto --dist loadscope
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 fuzz: .venv/installed-dev
 	$(BIN)/python -m tests.video.fuzz --files $(FILES) --seed $(SEED)

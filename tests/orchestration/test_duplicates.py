@@ -83,8 +83,8 @@ def test_off_captions_the_collapsed_windows_and_exact_again_keeps_their_captions
     own_captions = [row["candidate_id"] for row in table(own)]
     assert len(set(own_captions)) == 5
     assert planned(own) | {"clips": 2} == {
-        "batch": "b", "clips": 2, "files_to_probe": 0, "clips_to_cut": 0, "windows": 5, "collapsed": 0, "captions": 0,
-        "decisions": 0, "enhancements": 0, "previews": 0,
+        "batch": "b", "clips": 2, "files_to_probe": 0, "files_to_split": 0, "clips_to_cut": 0, "windows": 5,
+        "collapsed": 0, "captions": 0, "decisions": 0, "enhancements": 0, "previews": 0,
     }  # fmt: skip
     assert rerun(own).work == {}
     assert [row["candidate_id"] for row in table(own)] == own_captions

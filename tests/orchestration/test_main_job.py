@@ -36,9 +36,9 @@ def test_each_clip_is_read_decoded_captioned_enhanced_and_shown_once(demo):
 
 def test_every_table_has_the_rows_of_four_clips_of_one_window(demo):
     assert demo.new_rows == {
-        "recipes": 7,
+        "recipes": 8,
         "prompts": 2,
-        "active_recipes": 7,
+        "active_recipes": 8,
         "runs": 6,
         "uploads": 4,
         "clips": 4,
