@@ -17,7 +17,7 @@ from caption_assets.orchestration.stage import StageRun, recipe_rows, stage
 from caption_assets.recipes import packed_preview_recipe, preview_recipe, previews_decode_again
 from caption_assets.settings import Settings
 from caption_assets.video.frame_store import ClipFile, ClipPlace, find_file
-from caption_assets.video.limits import preview_rule, probe_limits, worker_count, worker_memory_bytes
+from caption_assets.video.limits import preview_rule, probe_limits, worker_limits
 from caption_assets.video.preview_format import FORMATS, format_of
 from caption_assets.video.preview_job import (
     ClipPreviewJob,
@@ -125,14 +125,7 @@ class _Making:
             for row in rows
             if (window := WindowId(str(row["window_id"]))) in there
         ]
-        results = map_clips(
-            write_preview,
-            jobs,
-            workers=worker_count(settings, len(jobs)),
-            timeout_s=settings.clip_timeout_s,
-            memory_bytes=worker_memory_bytes(settings),
-        )
-        for job, result in results:
+        for job, result in map_clips(write_preview, jobs, **worker_limits(settings, len(jobs))):
             made = MadePreview(problem=result.reason) if isinstance(result, WorkerFailure) else result
             yield self._recorded(job.window_id, recipe, made)
 
@@ -149,14 +142,7 @@ class _Making:
             else:
                 jobs.append(self._clip_job(file, members))
         settings = self._settings
-        results = map_clips(
-            write_clip_previews,
-            jobs,
-            workers=worker_count(settings, len(jobs)),
-            timeout_s=settings.clip_timeout_s,
-            memory_bytes=worker_memory_bytes(settings),
-        )
-        for job, result in results:
+        for job, result in map_clips(write_clip_previews, jobs, **worker_limits(settings, len(jobs))):
             every = all_failed(job, result.reason) if isinstance(result, WorkerFailure) else result
             for window, made in zip(job.windows, every.windows, strict=True):
                 if made.problem is None:

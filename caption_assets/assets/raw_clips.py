@@ -17,7 +17,7 @@ from caption_assets.uploads.batches import FoundFile, find_files, is_recorded
 from caption_assets.uploads.inspect import InspectJob, inspect_file
 from caption_assets.uploads.register import clip_row, split_rows, upload_row
 from caption_assets.uploads.sidecar import SidecarError, read_original_caption
-from caption_assets.video.limits import probe_limits, split_rule, worker_count, worker_memory_bytes
+from caption_assets.video.limits import probe_limits, split_rule, worker_limits
 from caption_assets.video.scenes import check_scene_detection
 from caption_assets.video.split_job import FileSplit, SplitJob, split_file
 from caption_assets.video.workers import WorkerFailure, map_clips
@@ -110,14 +110,7 @@ def _inspect(
                 "uploads": [upload_row(run.batch, file, None, file.problem, None, recipe.recipe_id, run.run_id, now)]
             }
     jobs = [InspectJob(f.path, folder / f.path, probe_limits(settings)) for f in files if f.problem is None]
-    results = map_clips(
-        inspect_file,
-        jobs,
-        workers=worker_count(settings, len(jobs)),
-        timeout_s=settings.clip_timeout_s,
-        memory_bytes=worker_memory_bytes(settings),
-    )
-    for job, result in results:
+    for job, result in map_clips(inspect_file, jobs, **worker_limits(settings, len(jobs))):
         file, now = by_path[job.path], datetime.now(UTC)
         problem = result.reason if isinstance(result, WorkerFailure) else None
         inspected = None if isinstance(result, WorkerFailure) else result
@@ -153,14 +146,7 @@ def _split_files(
         )
         for row in files
     ]
-    results = map_clips(
-        split_file,
-        jobs,
-        workers=worker_count(settings, len(jobs)),
-        timeout_s=settings.clip_timeout_s,
-        memory_bytes=worker_memory_bytes(settings),
-    )
-    for job, result in results:
+    for job, result in map_clips(split_file, jobs, **worker_limits(settings, len(jobs))):
         split = FileSplit(problem=result.reason) if isinstance(result, WorkerFailure) else result
         clips, manifest = split_rows(by_source[job.source], split, recipe, run.run_id, datetime.now(UTC))
         yield {"clips": clips, "clip_sets": [manifest]}

@@ -18,7 +18,7 @@ from caption_assets.orchestration.stage import StageRun, stage
 from caption_assets.recipes import dedupe_recipe, window_recipe
 from caption_assets.settings import Settings
 from caption_assets.video.cutting import CutJob, FileClip, cut_clip, not_cut
-from caption_assets.video.limits import pack_rule, probe_limits, window_rule, worker_count, worker_memory_bytes
+from caption_assets.video.limits import pack_rule, probe_limits, window_rule, worker_limits
 from caption_assets.video.pack import pack_path, read_pack
 from caption_assets.video.rows import window_rows
 from caption_assets.video.strip import frame_strip
@@ -74,14 +74,7 @@ def _jobs(run: StageRun, settings: Settings) -> list[CutJob]:
 
 
 def _cut(run: StageRun, jobs: Sequence[CutJob], settings: Settings) -> Iterator[dict[str, list[dict[str, object]]]]:
-    results = map_clips(
-        cut_clip,
-        jobs,
-        workers=worker_count(settings, len(jobs)),
-        timeout_s=settings.clip_timeout_s,
-        memory_bytes=worker_memory_bytes(settings),
-    )
-    for job, result in results:
+    for job, result in map_clips(cut_clip, jobs, **worker_limits(settings, len(jobs))):
         cuts = not_cut(job, result.reason) if isinstance(result, WorkerFailure) else result
         now = datetime.now(UTC)
         made = [window_rows(cut.clip_id, job.window_recipe, cut, run.run_id, now) for cut in cuts]

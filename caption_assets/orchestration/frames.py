@@ -12,14 +12,13 @@ from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
 from caption_assets.video.frame_store import (
     ClipPlace,
-    DecodeLimits,
     FrameStore,
     FramesUnavailable,
     WindowFrames,
     clip_files,
     load_frames,
 )
-from caption_assets.video.limits import pack_rule, probe_limits, worker_count, worker_memory_bytes
+from caption_assets.video.limits import pack_rule, probe_limits, worker_limits
 from caption_assets.video.pack import PackRule, WindowRule
 from caption_assets.video.windowing import FrameRange
 
@@ -41,13 +40,8 @@ def ensure_frames(
         return {}, {}
     places = places_of_clips(ledger, batch)
     wanted = [_wanted(row, places) for row in rows]
-    limits = DecodeLimits(
-        probe_limits(settings),
-        settings.clip_timeout_s,
-        worker_count(settings, len(wanted)),
-        worker_memory_bytes(settings),
-    )
-    return FrameStore(root, batch, pack or pack_rule(settings), limits).ensure(wanted)
+    limits = worker_limits(settings, len(wanted))
+    return FrameStore(root, batch, pack or pack_rule(settings), probe_limits(settings), limits).ensure(wanted)
 
 
 def places_of_clips(ledger: Ledger, batch: str) -> dict[ClipId, ClipPlace]:

@@ -12,7 +12,7 @@ from caption_assets.video.cutting import CutJob, FileClip, cut_clip
 from caption_assets.video.pack import PackRule, WindowRule, pack_path, read_pack
 from caption_assets.video.probe import ProbeLimits
 from caption_assets.video.windowing import FrameRange
-from caption_assets.video.workers import WorkerFailure, map_clips
+from caption_assets.video.workers import WorkerFailure, WorkerLimits, map_clips
 
 PARQUET_MAGIC = b"PAR1"
 """First and last bytes of every Parquet file."""
@@ -62,24 +62,15 @@ class WindowFrames:
     window_rule: WindowRule
 
 
-@dataclass(frozen=True)
-class DecodeLimits:
-    """What one clip may cost: limits of the probe, seconds of decoding, clips at once, bytes of memory each."""
-
-    probe: ProbeLimits
-    timeout_s: float
-    workers: int
-    memory_bytes: int
-
-
 class FrameStore:
     """Packed frames of one pack rule."""
 
-    def __init__(self, root: RootFolder, batch: str, rule: PackRule, limits: DecodeLimits):
+    def __init__(self, root: RootFolder, batch: str, rule: PackRule, limits: ProbeLimits, workers: WorkerLimits):
         self._root = root
         self._batch = batch
         self._rule = rule
         self._limits = limits
+        self._workers = workers
 
     def ensure(self, wanted: Sequence[WindowFrames]) -> tuple[dict[WindowId, Path], dict[WindowId, str]]:
         """Return where each window's pack lies, and the reason for each that cannot be had.
@@ -102,13 +93,7 @@ class FrameStore:
                 lost.update({w.window_id: "no file of the clip is in uploads/ any more" for w in windows})
             else:
                 jobs[job] = windows
-        for job, result in map_clips(
-            cut_clip,
-            list(jobs),
-            workers=self._limits.workers,
-            timeout_s=self._limits.timeout_s,
-            memory_bytes=self._limits.memory_bytes,
-        ):
+        for job, result in map_clips(cut_clip, list(jobs), **self._workers):
             cuts = () if isinstance(result, WorkerFailure) else result
             problem = result.reason if isinstance(result, WorkerFailure) else result[0].problem
             made = {w.window_id: w.outcome for cut in cuts for w in cut.windows}
@@ -142,7 +127,7 @@ class FrameStore:
             window_rule=first.window_rule,
             pack_rule=self._rule,
             folder=self._root.frames(self._batch),
-            limits=self._limits.probe,
+            limits=self._limits,
             only=frozenset(window.window_id for window in windows),
         )
 

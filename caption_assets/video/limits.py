@@ -9,6 +9,7 @@ from caption_assets.video.pack import PackRule, WindowRule
 from caption_assets.video.preview import PreviewRule
 from caption_assets.video.probe import ProbeLimits
 from caption_assets.video.splitting import SplitRule
+from caption_assets.video.workers import WorkerLimits
 
 PACKETS_PER_FRAME = 2
 """Packets of the video stream that may come on each displayed frame: codecs hide at most one reference a frame."""
@@ -23,11 +24,6 @@ def probe_limits(settings: Settings) -> ProbeLimits:
         max_packets=PACKETS_PER_FRAME * settings.max_frames,
         max_duration_s=settings.max_duration_s,
     )
-
-
-def worker_memory_bytes(settings: Settings) -> int:
-    """Return the address space of one worker process."""
-    return settings.worker_memory_mb << 20
 
 
 def window_rule(settings: Settings) -> WindowRule:
@@ -75,7 +71,11 @@ def preview_rule(settings: Settings) -> PreviewRule:
         raise SettingsError(str(fault)) from None
 
 
-def worker_count(settings: Settings, n_items: int) -> int:
-    """Return how many worker processes to use for `n_items`: one a core unless set, never more than items."""
+def worker_limits(settings: Settings, n_items: int) -> WorkerLimits:
+    """Return how many workers there are for `n_items`, one a core unless set, and what an item may cost."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(settings.workers or cores, n_items))
+    return {
+        "workers": max(1, min(settings.workers or cores, n_items)),
+        "timeout_s": settings.clip_timeout_s,
+        "memory_bytes": settings.worker_memory_mb << 20,
+    }

@@ -22,7 +22,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import forkserver, popen_forkserver, reduction, spawn, util
 from multiprocessing.context import ForkServerContext, ForkServerProcess, set_spawning_popen
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -53,6 +53,14 @@ class WorkerFailure:
     reason: str
     kind: Literal["crashed", "timeout", "raised"]
     error: BaseException | None = None
+
+
+class WorkerLimits(TypedDict):
+    """How `map_clips` works: processes, seconds for one item, bytes of address space of each process."""
+
+    workers: int
+    timeout_s: float
+    memory_bytes: int
 
 
 def map_clips(
