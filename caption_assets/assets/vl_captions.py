@@ -10,6 +10,7 @@ from caption_assets.captioning.plan import first_stage_tasks, original_row, seco
 from caption_assets.captioning.stream import caption_stream
 from caption_assets.captioning.tasks import Ask
 from caption_assets.ids import WindowId
+from caption_assets.orchestration.collapsing import collapsed_windows
 from caption_assets.orchestration.deciding import decide_batch
 from caption_assets.orchestration.declare import video_batch_asset
 from caption_assets.orchestration.frames import ensure_frames, frames_reader
@@ -108,7 +109,7 @@ def _count(run: StageRun, missing_before: set[object]) -> None:
     Windows that show another one's captions do not count.
     """
     there = {row["window_id"] for row in run.ledger.named("batch_windows", batch=run.batch) if row["status"] == "ok"}
-    collapsed = {row["window_id"] for row in run.ledger.named("batch_duplicates", batch=run.batch)}
+    collapsed = {row["window_id"] for row in collapsed_windows(run.ledger, run.batch)}
     there -= collapsed
     missing = _missing(run)
     run.expected = len(there)

@@ -9,7 +9,7 @@ import dagster as dg
 
 from caption_assets.assets.raw_clips import raw_clips
 from caption_assets.ids import ClipId
-from caption_assets.orchestration.collapsing import record_duplicates
+from caption_assets.orchestration.collapsing import collapsed_windows, record_duplicates
 from caption_assets.orchestration.declare import video_batch_asset
 from caption_assets.orchestration.frames import frames_of_clip
 from caption_assets.orchestration.pictures import histogram, picture, sample_table
@@ -103,7 +103,7 @@ def _pictures(
     }
     if lost:
         metadata["clips without windows"] = sample_table(lost, ("path", "clip_start_s", "status", "error"))
-    collapsed = run.ledger.named("batch_duplicates", batch=run.batch)
+    collapsed = collapsed_windows(run.ledger, run.batch)
     if collapsed:
         metadata["collapsed windows"] = sample_table(
             collapsed, ("path", "window_index", "duplicate_of", "mode", "distance")

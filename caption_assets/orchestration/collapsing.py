@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from itertools import groupby
+from typing import Any
 
 from caption_assets.ledger.database import Ledger
 from caption_assets.recipes import dedupe_recipe, window_recipe
@@ -47,3 +48,11 @@ def record_duplicates(ledger: Ledger, batch: str, settings: Settings, run_id: st
     ]
     ledger.commit(run_id, batch, {"window_duplicates": rows})
     return len(rows)
+
+
+def collapsed_windows(ledger: Ledger, batch: str) -> list[dict[str, Any]]:
+    """Return the windows of a batch that show another window's captions, with that window, mode and distance."""
+    # Most ledgers have none, and to know that costs a fraction of the question.
+    if not ledger.query("SELECT window_id FROM window_duplicates LIMIT 1"):
+        return []
+    return ledger.named("batch_duplicates", batch=batch)

@@ -115,7 +115,7 @@ def run_job(
         "resources": {
             "root": {"config": {"path": str(root)}},
             "engine": {"config": {"engine": engine}},
-            "settings": {"config": dict(settings or {})},
+            "settings": {"config": {"workers": 1, **(settings or {})}},  # as fast for short films, with less to start
         },
     }
     batches = sorted(path.name for path in (root / "uploads").iterdir())
