@@ -10,7 +10,7 @@ from functools import cached_property
 
 import polars as pl
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Bumped with any change of a table or a view. A database of another version is rebuilt from the parts."""
 
 POLARS_TYPES: Mapping[str, pl.DataType] = {
@@ -72,6 +72,8 @@ _GENERATION = (
     Column("text", "VARCHAR", "what the engine answered; empty where it failed", nullable=True),
     Column("finish_reason", "VARCHAR", "stop, length or error", nullable=True),
     Column("seed", "BIGINT", "seed of the sampling", nullable=True),
+    Column("reasoning", "VARCHAR", "what the model thought before it answered", nullable=True),
+    Column("expected_prompt_tokens", "INTEGER", "tokens reckoned before sending", nullable=True),
     Column("prompt_tokens", "INTEGER", "tokens the engine read", nullable=True),
     Column("output_tokens", "INTEGER", "tokens the engine wrote", nullable=True),
     Column("latency_ms", "DOUBLE", "milliseconds from request to completion", nullable=True),
