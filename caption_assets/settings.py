@@ -31,6 +31,7 @@ MODEL_ALIASES = {
 SPLITS = ("none", "stride", "scenes")
 """Ways of splitting a file into clips."""
 DEDUPE_MODES = ("off", "exact", "near")
+ON_DRIFT = ("keep", "flag", "fallback")
 PREVIEW_FORMATS = ("webp", "avif", "mp4")
 PREVIEW_SOURCES = ("packed", "clip")
 
@@ -93,11 +94,30 @@ class EnhanceSettings(SettingsModel):
     prompt_variant: str = Field("default", description=f"Built-in prompt: {', '.join(ENHANCE_PROMPTS)}.")
     prompt_text: str | None = Field(None, description='Prompt of your own; wins over the variant, also when "".')
     max_output_tokens: int = Field(512, ge=1, le=32_768, description="Longest enhanced caption, in tokens.")
+    on_drift: str = Field(
+        "fallback",
+        description="An enhanced caption that drifted from its source: keep (show it), flag (show it and say so) or "
+        "fallback (show the caption itself and say so).",
+    )
+    drift_min_length_ratio: float = Field(
+        0.5, ge=0, le=1, description="Drifted below so many times the words of the source."
+    )
+    drift_max_length_ratio: float = Field(
+        5.0, ge=1, le=1000, description="Drifted above so many times the words of the source."
+    )
+    drift_max_lost: float = Field(
+        0.5, ge=0, le=1, description="Drifted above this share of the source's content words that are lost."
+    )
 
     @field_validator("prompt_variant")
     @classmethod
     def _known_variant(cls, value: str) -> str:
         return _one_of(value, ENHANCE_PROMPTS)
+
+    @field_validator("on_drift")
+    @classmethod
+    def _known_reaction(cls, value: str) -> str:
+        return _one_of(value, ON_DRIFT)
 
 
 class Settings(SettingsModel):

@@ -1,8 +1,8 @@
 """The drift check: does an enhanced caption say what its source says, and nothing that no candidate bears out?
 
 A pure function of texts and limits. It reads claims by rules (`facts`), so it sees an invented name, number, colour,
-quotation or negation, and lost content; it does not see an invented object or event. docs/drift.md has the reasons of the
-limits and the figures.
+quotation or negation, and lost content; it does not see an invented object or event. docs/drift.md has the reasons of
+the limits, and figures.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

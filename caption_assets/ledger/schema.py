@@ -10,7 +10,7 @@ from functools import cached_property
 
 import polars as pl
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Bumped with any change of a table or a view. A database of another version is rebuilt from the parts."""
 
 POLARS_TYPES: Mapping[str, pl.DataType] = {
@@ -87,7 +87,11 @@ TABLES: Mapping[str, Table] = {
             ("recipe_id",),
             (
                 Column("recipe_id", "VARCHAR", "identity: kind and canonical parameters, hashed"),
-                Column("kind", "VARCHAR", "clip, split, window, dedupe, caption, enhance, preview or retention"),
+                Column(
+                    "kind",
+                    "VARCHAR",
+                    "clip, split, window, dedupe, caption, enhance, drift, on_drift, preview or retention",
+                ),
                 Column("name", "VARCHAR", "label for people; not part of the identity"),
                 Column("params", "JSON", "canonical JSON of every parameter, with code_version"),
                 Column("model_id", "VARCHAR", "model", nullable=True),
@@ -334,6 +338,23 @@ TABLES: Mapping[str, Table] = {
                 Column("attempt", "INTEGER", "from 1; one more after an error"),
                 Column("status", "VARCHAR", "ok, truncated, empty, refused or error"),
                 *_GENERATION,
+                *_made(),
+            ),
+        ),
+        Table(
+            "drift_checks",
+            "an enhanced caption compared with its source and the other candidates of its window",
+            ("check_id",),
+            (
+                Column("check_id", "VARCHAR", "identity: enhanced caption, drift recipe, candidates that bear it out"),
+                Column("enhanced_id", "VARCHAR", "the enhanced caption"),
+                Column("candidate_id", "VARCHAR", "the caption it was made from"),
+                Column("window_id", "VARCHAR", "window"),
+                Column("recipe_id", "VARCHAR", "drift recipe: the limits and the version of the check"),
+                Column("support_sha256", "VARCHAR", "hash of the ids of the candidates it was compared with"),
+                Column("status", "VARCHAR", "ok, drifted or unchanged"),
+                Column("reason", "VARCHAR", "what made it drift, with the words", nullable=True),
+                Column("evidence", "JSON", "every finding, measure, and what could not be checked"),
                 *_made(),
             ),
         ),
