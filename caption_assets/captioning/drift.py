@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from caption_assets.captioning.facts import Facts, Name, Quantity, same_value, supports_content
-from caption_assets.captioning.lexicon import KNOWN_WORDS, TASK_OPENINGS, TASK_WORDS
+from caption_assets.captioning.lexicon import FIRST_PERSON, KNOWN_WORDS, TASK_OPENINGS, TASK_WORDS
 
 DriftStatus = Literal["ok", "drifted", "unchanged"]
 
@@ -172,14 +172,15 @@ def _in_digits(quantity: Quantity) -> bool:
 
 
 def _task_talk(new: Facts, support: Sequence[Facts]) -> list[str]:
-    """Return what shows that the text speaks to whoever asked for it, or of captions, where no candidate does."""
+    """Return what shows that the text speaks to whoever asked for it, of itself or of captions, unlike its source."""
     start = " ".join(new.plain.casefold().split())
     found = [
         opening for opening in TASK_OPENINGS if start.startswith(opening) and not start[len(opening) :][:1].isalpha()
     ]
-    labels = [word for word in new.words if word.key in TASK_WORDS]
-    if labels and not any(text.keys & TASK_WORDS for text in support):
-        found.append(labels[0].text)
+    for said in (TASK_WORDS, FIRST_PERSON):
+        words = [word for word in new.words if word.key in said and not new.is_quoted(word)]
+        if words and not any(text.keys & said for text in support):
+            found.append(words[0].text)
     return found
 
 

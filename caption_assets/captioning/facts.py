@@ -216,6 +216,14 @@ class Facts:
                 found.append((quote.strip(), stems))
         return tuple(found)
 
+    def is_quoted(self, word: Word) -> bool:
+        """Tell whether a word stands between quotation marks."""
+        return any(start <= word.span[0] < end for start, end in self._quoted_spans)
+
+    @cached_property
+    def _quoted_spans(self) -> tuple[tuple[int, int], ...]:
+        return tuple(match.span() for match in _QUOTED.finditer(self.plain))
+
     @cached_property
     def content(self) -> dict[str, Word]:
         """Its content words by stem: no function words, no words that only say that there is a video."""
@@ -380,8 +388,15 @@ def stem_of(key: str) -> str:
     if key in IRREGULAR:
         key = IRREGULAR[key]
     word = key
-    for ending, replacement in (("ies", "y"), ("sses", "ss"), ("xes", "x"), ("ches", "ch"), ("shes", "sh")):
-        if word.endswith(ending) and len(word) > len(ending) + 2:
+    for ending, replacement in (
+        ("ies", "y"),
+        ("ied", "y"),
+        ("sses", "ss"),
+        ("xes", "x"),
+        ("ches", "ch"),
+        ("shes", "sh"),
+    ):
+        if word.endswith(ending) and len(word) >= len(ending) + 2:
             word = word.removesuffix(ending) + replacement
             break
     else:

@@ -285,6 +285,7 @@ IRREGULAR: Mapping[str, str] = {
 }
 
 TASK_WORDS = frozenset(_list("caption captions caption's paraphrase paraphrased rewording"))
+FIRST_PERSON = frozenset(_list("i i'm i'd i'll i've my"))
 TASK_OPENINGS = (
     "sure",
     "certainly",
