@@ -40,7 +40,8 @@ def ledger_reference() -> str:
     parts = ["# The ledger\n\nMade by `python docs/make_reference.py` from `caption_assets/ledger/schema.py`.\n"]
     parts.append(
         "Rows are only ever added. Views show what is live: `live_uploads`, `live_clips`, `live_windows`, "
-        "`missing_splits`,\n`missing_windows`, `missing_captions`, `split_clips`, `latest_decision`, `captions`, and "
+        "`missing_splits`,\n`missing_windows`, `missing_captions`, `split_clips`, `latest_decision`, `captions`, "
+        "`enhancement_skips`, `shown_enhancements`, and "
         "the same per batch:\n`batch_files`, `batch_clips`, `batch_windows`, `batch_duplicates`, `collapsed_windows`, "
         "`batch_decisions`,\n`batch_previews`, "
         "`current_recipes`; their SQL is in\n"

@@ -17,7 +17,7 @@ from caption_assets.orchestration.stage import stage
     kinds={"parquet", "json"},
     table=None,
     code_kind=None,
-    code_version="2",
+    code_version="3",
     columns=COLUMNS,
     deps=[enhanced_captions, previews],
 )
@@ -38,7 +38,10 @@ def caption_table(context: dg.AssetExecutionContext, root: RootResource) -> None
             run.failed = sum(row["status"] != "captioned" for row in rows)
             run.reused = sum(json_line(row) in unchanged and row["status"] == "captioned" for row in rows)
             run.new = run.expected - run.failed - run.reused
-            shown = ("clip_path", "window_index", "start_s", "end_s", "caption", "enhanced_caption", "status", "error")
+            shown = (
+                "clip_path", "window_index", "start_s", "end_s", "caption", "enhanced_caption", "enhanced_status", "status",
+                "error",
+            )  # fmt: skip
             files = ", ".join(run.root.relative(folder / name) for name, _ in FORMATS.values())
             run.metadata |= {"rows": sample_table(rows, shown), "files": files, "folder": dg.MetadataValue.path(folder)}
 

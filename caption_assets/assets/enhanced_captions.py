@@ -184,6 +184,7 @@ def _check_drift(
     metadata["on drift"] = settings.enhance.on_drift
     drifted = [row for row in shown if row["status"] == "drifted"]
     if drifted:
+        run.log.info(f"{run.batch}: {len(drifted)} of {len(shown)} drifted; on_drift is {settings.enhance.on_drift}")
         metadata["drifted"] = sample_table(
             _with_texts(run, recipe, drifted), ("path", "window_index", "caption", "enhanced", "reason", "evidence")
         )

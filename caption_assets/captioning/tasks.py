@@ -15,7 +15,7 @@ from caption_assets.ids import CandidateId, RecipeId, TaskId, WindowId
 
 Status = Literal["ok", "truncated", "empty", "refused", "error"]
 GOOD_STATUSES: tuple[Status, ...] = ("ok", "truncated")
-"""Statuses of a text that a second stage or an enhancement can work on."""
+"""Statuses of a text that a second stage can work on. An enhancement needs a whole one: see `enhancement_skips`."""
 
 
 @dataclass(frozen=True)

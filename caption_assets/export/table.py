@@ -48,7 +48,8 @@ COLUMNS: tuple[Column, ...] = (
         "enhanced_status",
         "VARCHAR",
         "ok, truncated (at the token limit), flagged (it drifted), fallback (it drifted: the caption stands in its "
-        "place), unchecked (so too), or there is none: skipped, empty, refused, error; NULL where enhancement is off",
+        "place), unchecked (so too), or there is none: skipped, empty, refused, error; NULL where "
+        "enhancement is off or has not run",
         nullable=True,
     ),
     Column(

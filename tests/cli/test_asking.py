@@ -50,7 +50,8 @@ def test_status_counts_each_stage_of_each_batch(ask):
     assert {line[:26].strip(): int(line[26:]) for line in lines[1:]} == {
         "files ok": 2, "files quarantined": 0, "files gone": 0, "files not split": 0,
         "windows ok": 3, "windows error": 0, "clips without windows": 0,
-        "collapsed": 0, "captioned": 3, "captions not current": 0, "captions missing": 0, "enhanced": 3, "previews": 3,
+        "collapsed": 0, "captioned": 3, "captions not current": 0, "captions missing": 0, "enhanced": 3,
+        "enhancements drifted": 0, "previews": 3,
     }  # fmt: skip
     [row] = ask("status", "--batch", "b", "--json").json
     assert (row["batch"], row["windows_ok"]) == ("b", 3)

@@ -22,13 +22,15 @@ considered AS (
   JOIN retention_decisions d ON d.decision_id = b.decision_id AND d.window_id = b.decided_window_id
   GROUP BY b.window_id
 ),
+rules AS MATERIALIZED (
+  SELECT * FROM enhancement_rules WHERE batch = $batch
+),
 enhanced AS (
   SELECT e.*
-  FROM enhancement_rules r
+  FROM rules r
   JOIN shown_enhancements e
     ON e.enhance_recipe_id = r.enhance_recipe_id AND e.on_drift = r.on_drift
    AND e.drift_recipe_id IS NOT DISTINCT FROM r.drift_recipe_id
-  WHERE r.batch = $batch
 ),
 preview AS (
   SELECT * FROM batch_previews WHERE batch = $batch
@@ -47,8 +49,8 @@ SELECT w.batch, w.path AS clip_path, w.clip_id, c.video_sha256 AS clip_sha256, w
        best.text AS caption, every.captions, best.status AS caption_status, best.is_current, dup.duplicate_of,
        coalesce(considered.n_candidates, 0) AS n_candidates,
        enhanced_caption(e.enhanced_status, e.text, best.text) AS enhanced_caption,
-       coalesce(e.enhanced_status, CASE WHEN sk.reason IS NOT NULL THEN 'skipped' END) AS enhanced_status,
-       CASE WHEN e.candidate_id IS NULL THEN sk.reason ELSE e.reason END AS enhanced_reason,
+       coalesce(e.enhanced_status, CASE WHEN s.skip IS NOT NULL THEN 'skipped' END) AS enhanced_status,
+       coalesce(e.reason, s.skip) AS enhanced_reason,
        e.drift,
        w.original_caption,
        CASE WHEN p.status = 'ok' THEN p.uri END AS preview_path,
@@ -69,10 +71,11 @@ LEFT JOIN best ON best.window_id = w.window_id
 LEFT JOIN every ON every.window_id = w.window_id
 LEFT JOIN considered ON considered.window_id = w.window_id
 LEFT JOIN enhanced e ON e.candidate_id = best.candidate_id
+LEFT JOIN rules r ON r.batch = w.batch
 LEFT JOIN LATERAL (
-  SELECT enhancement_skip(w.status, considered.window_id IS NOT NULL, best.status) AS reason
-  FROM enhancement_rules r WHERE r.batch = w.batch
-) sk ON true
+  SELECT CASE WHEN r.batch IS NOT NULL AND e.candidate_id IS NULL
+              THEN enhancement_skip(w.status, considered.window_id IS NOT NULL, best.status) END AS skip
+) s ON true
 LEFT JOIN preview p ON p.window_id = w.window_id
 LEFT JOIN recipes cr ON cr.recipe_id = best.recipe_id
 LEFT JOIN prompts pr ON pr.prompt_sha256 = cr.prompt_sha256

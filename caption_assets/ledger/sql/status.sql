@@ -28,12 +28,14 @@ served AS (
   GROUP BY b.batch
 ),
 improved AS (
-  SELECT w.batch, count(DISTINCT w.window_id) AS enhanced
+  SELECT w.batch, count(DISTINCT w.window_id) FILTER (e.enhanced_status IN ('ok', 'truncated', 'flagged')) AS enhanced,
+         count(DISTINCT w.window_id) FILTER (e.drift = 'drifted') AS enhancements_drifted
   FROM decided w
   JOIN retention_decisions d ON d.decision_id = w.decision_id AND d.window_id = w.decided_window_id AND d.action = 'keep'
-  JOIN current_recipes r ON r.kind = 'enhance' AND r.batch = w.batch
-  JOIN enhanced_captions e
-    ON e.candidate_id = d.candidate_id AND e.recipe_id = r.recipe_id AND e.status IN ('ok', 'truncated')
+  JOIN enhancement_rules r ON r.batch = w.batch
+  JOIN shown_enhancements e
+    ON e.candidate_id = d.candidate_id AND e.enhance_recipe_id = r.enhance_recipe_id AND e.on_drift = r.on_drift
+   AND e.drift_recipe_id IS NOT DISTINCT FROM r.drift_recipe_id
   GROUP BY w.batch
 ),
 shown AS (
@@ -46,6 +48,7 @@ SELECT f.batch, f.files_ok, f.files_quarantined, f.files_gone, coalesce(files_no
        coalesce(windows_error, 0) AS windows_error, coalesce(clips_without_windows, 0) AS clips_without_windows,
        coalesce(collapsed, 0) AS collapsed, coalesce(captioned, 0) AS captioned, coalesce(captions_not_current, 0) AS captions_not_current,
        coalesce(captions_missing, 0) AS captions_missing, coalesce(enhanced, 0) AS enhanced,
+       coalesce(enhancements_drifted, 0) AS enhancements_drifted,
        coalesce(previews, 0) AS previews
 FROM files f
 LEFT JOIN cut USING (batch)
