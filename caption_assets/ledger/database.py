@@ -12,7 +12,7 @@ A crash at any point is repaired by whoever opens the ledger next.
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -23,6 +23,7 @@ import polars as pl
 from filelock import FileLock, Timeout
 
 from caption_assets.ledger import parts
+from caption_assets.ledger.connection import attached
 from caption_assets.ledger.parts import Row
 from caption_assets.ledger.schema import SCHEMA_VERSION, TABLES, Column, Table
 from caption_assets.root import RootFolder
@@ -34,7 +35,6 @@ READING = ([duckdb.StatementType.SELECT], [duckdb.StatementType.EXPLAIN])
 """What `query` runs. Alone, since a COMMIT in front of a second statement would end the read-only transaction."""
 
 LOCK_POLL_S = 0.005
-MEMORY_LIMIT = "1500MB"
 
 
 class LedgerError(RuntimeError):
@@ -73,12 +73,12 @@ class Ledger:
             try:
                 if [statement.type for statement in connection.extract_statements(sql)] not in READING:
                     raise LedgerError("one reading statement is allowed, such as SELECT; the ledger changes by commits")
-                connection.execute("BEGIN TRANSACTION READ ONLY")
-                cursor = connection.execute(sql, parameters or None)
-                if cursor.description is None:
-                    return []
-                names = _distinct([column[0] for column in cursor.description])
-                return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+                with _transaction(connection, "READ ONLY"):
+                    cursor = connection.execute(sql, parameters or None)
+                    if cursor.description is None:
+                        return []
+                    names = _distinct([column[0] for column in cursor.description])
+                    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
             except duckdb.Error as error:
                 raise LedgerError(f"{error}") from error
 
@@ -169,41 +169,34 @@ class Ledger:
     @contextmanager
     def _locked(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open the database under the lock, made or repaired where that is needed."""
-        with self._alone():
-            connection = self._open()
-            try:
-                self._finish_pending(connection)
-                yield connection
-            finally:
-                connection.close()
+        with self._alone(), ExitStack() as stack:
+            connection = self._open(stack)
+            self._finish_pending(connection)
+            yield connection
 
-    def _open(self) -> duckdb.DuckDBPyConnection:
+    def _open(self, stack: ExitStack) -> duckdb.DuckDBPyConnection:
         if not self.database.exists():
             self._rebuild()
-        connection = self._connect(self.database)
+        connection = self._connect(stack)
         version = _schema_version(connection)
         if version == SCHEMA_VERSION:
             return connection
-        connection.close()
+        stack.close()
         if version > SCHEMA_VERSION:
             raise LedgerError(
                 f"{self.database}: schema version {version}, this program knows {SCHEMA_VERSION}; update caption_assets"
             )
         self._rebuild()
-        return self._connect(self.database)
+        return self._connect(stack)
 
-    def _connect(self, path: Path) -> duckdb.DuckDBPyConnection:
+    def _connect(self, stack: ExitStack) -> duckdb.DuckDBPyConnection:
         try:
-            connection = duckdb.connect(str(path))
+            return stack.enter_context(attached(self.database))
         except duckdb.Error as error:
             raise LedgerError(
-                f"{path} does not open ({error}); run `caption-assets ledger rebuild`, which makes it again: the parts "
-                "beside it hold every row"
+                f"{self.database} does not open ({error}); run `caption-assets ledger rebuild`, which makes it again: "
+                "the parts beside it hold every row"
             ) from error
-        connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute("SET enable_progress_bar = false")
-        return connection
 
     def _rebuild(self) -> Rebuilt:
         try:
@@ -216,16 +209,13 @@ class Ledger:
         for leftover in (temporary, Path(f"{temporary}.wal")):
             leftover.unlink(missing_ok=True)
         rows, unreadable = {}, {}
-        connection = self._connect(temporary)
-        try:
+        with attached(temporary) as connection:
             _create(connection)
             for table in TABLES.values():
                 found = parts.all_parts(self._parts, table.name)
                 rows[table.name], bad = _insert_readable(connection, table, found)
                 unreadable.update({self._root.relative(path): reason for path, reason in bad.items()})
             connection.execute("CHECKPOINT")
-        finally:
-            connection.close()
         # The old database goes before its log: without its log it would lack rows and open all the same.
         for old in (self.database, Path(f"{self.database}.wal")):
             old.unlink(missing_ok=True)
@@ -280,8 +270,8 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    connection.execute("BEGIN")
+def _transaction(connection: duckdb.DuckDBPyConnection, mode: str = "") -> Iterator[None]:
+    connection.execute(f"BEGIN TRANSACTION {mode}")
     try:
         yield
     except BaseException:
