@@ -32,18 +32,21 @@ def attached(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     Raises:
         duckdb.Error: it does not open.
     """
-    connection = _take()
+    keeper = _take()
     try:
-        connection.execute(f"SET temp_directory = {_quoted(f'{path}.tmp')}")
-        connection.execute(f"ATTACH {_quoted(str(path))} AS {_CATALOG}")
-        connection.execute(f"USE {_CATALOG}")
-        yield connection
-        connection.execute("USE memory")
-        connection.execute(f"DETACH {_CATALOG}")
+        keeper.execute(f"SET temp_directory = {_quoted(f'{path}.tmp')}")
+        keeper.execute(f"ATTACH {_quoted(str(path))} AS {_CATALOG}")
+        connection = keeper.cursor()  # its temporary tables go with it
+        try:
+            connection.execute(f"USE {_CATALOG}")
+            yield connection
+        finally:
+            connection.close()
+        keeper.execute(f"DETACH {_CATALOG}")
     except BaseException:
-        connection.close()  # whatever state it is in, the file is closed and the next call starts afresh
+        keeper.close()  # whatever state it is in, the file is closed and the next call starts afresh
         raise
-    _give_back(connection)
+    _give_back(keeper)
 
 
 def _take() -> duckdb.DuckDBPyConnection:

@@ -22,10 +22,10 @@ import duckdb
 import polars as pl
 from filelock import FileLock, Timeout
 
-from caption_assets.ledger import parts
+from caption_assets.ledger import derived, parts
 from caption_assets.ledger.connection import attached
 from caption_assets.ledger.parts import Row
-from caption_assets.ledger.schema import SCHEMA_VERSION, TABLES, Column, Table
+from caption_assets.ledger.schema import SCHEMA_VERSION, TABLES, Table
 from caption_assets.root import RootFolder
 
 LOCK_TIMEOUT_S = 600.0
@@ -128,16 +128,16 @@ class Ledger:
         named: list[tuple[str, Path, Path]] = []
         with _transaction(connection):
             for name, temporary in written.items():
-                new = _new_rows(connection, TABLES[name], temporary)
+                new = _insert(connection, TABLES[name], temporary)
                 inserted[name] = len(new)
                 if not new:
                     continue
                 if len(new) < frames[name].height:
                     parts.write_part(frames[name][new], temporary)
-                _insert(connection, TABLES[name], [temporary], only_new=False)
                 named.append((name, temporary, parts.free_part_path(temporary.parent, run_id)))
             if not named:
                 return inserted
+            derived.follow(connection, [name for name, _, _ in named])
             marker = self._mark_pending(run_id, [(name, path) for name, _, path in named])
             for _, temporary, path in named:
                 temporary.rename(path)
@@ -212,9 +212,12 @@ class Ledger:
         with attached(temporary) as connection:
             _create(connection)
             for table in TABLES.values():
+                if table.name == derived.FIRST_WITH_HOME:
+                    derived.make_homes(connection)
                 found = parts.all_parts(self._parts, table.name)
                 rows[table.name], bad = _insert_readable(connection, table, found)
                 unreadable.update({self._root.relative(path): reason for path, reason in bad.items()})
+            derived.make_all(connection)
             connection.execute("CHECKPOINT")
         # The old database goes before its log: without its log it would lack rows and open all the same.
         for old in (self.database, Path(f"{self.database}.wal")):
@@ -247,9 +250,8 @@ class Ledger:
                     (name, self._root.path / path) for name, path in json.loads(marker.read_text(encoding="utf-8"))
                 ]
                 with _transaction(connection):
-                    for name, path in listed:
-                        if path.exists():
-                            _insert(connection, TABLES[name], [path])
+                    new = [name for name, path in listed if path.exists() and _insert(connection, TABLES[name], path)]
+                    derived.follow(connection, new)
             except (duckdb.Error, ValueError, KeyError, TypeError) as error:
                 raise LedgerError(
                     f"{marker}: a commit that was cut off cannot be brought in ({error}); run `caption-assets ledger "
@@ -306,12 +308,12 @@ def _insert_readable(
     if not readable:
         return 0, bad
     try:
-        return _insert(connection, table, readable), bad
+        return _insert_many(connection, table, readable), bad
     except duckdb.Error:
         inserted = 0
         for path in readable:
             try:
-                inserted += _insert(connection, table, [path])
+                inserted += len(_insert(connection, table, path))
             except duckdb.Error as error:
                 bad[path] = str(error).partition("\n")[0]
         return inserted, bad
@@ -330,44 +332,69 @@ def _why_torn(path: Path) -> str | None:
     return None
 
 
-def _new_rows(connection: duckdb.DuckDBPyConnection, table: Table, part: Path) -> list[int]:
-    """Return the numbers of the rows of a part whose key the table lacks; of several with one key, the first made."""
-    numbered = f"SELECT file_row_number FROM {_read(table.columns)} {_key_is_new(table)} ORDER BY 1"
-    return [row[0] for row in connection.execute(numbered, {"paths": [_literal(part)]}).fetchall()]
+def _insert(connection: duckdb.DuckDBPyConnection, table: Table, part: Path) -> list[int]:
+    """Insert the rows of a part whose key the table lacks, and return their numbers. They are in `new_<table>` too."""
+    new, paths = f"new_{table.name}", _literals([part])
+    rows = f"SELECT * FROM {_read(connection, table, paths)} {_key_is_new(table)} ORDER BY file_row_number"
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE {new} AS {rows}", {"paths": paths})
+    numbers = [row[0] for row in connection.execute(f"SELECT file_row_number FROM {new}").fetchall()]
+    if numbers:
+        names = ", ".join(table.database_columns)
+        connection.execute(f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {new}")
+    return numbers
 
 
-def _insert(
-    connection: duckdb.DuckDBPyConnection, table: Table, found: Sequence[Path], *, only_new: bool = True
-) -> int:
-    """Insert the rows of parts, by default those whose key is not there yet, and return how many those were."""
-    paths = [_literal(path) for path in found]
+def _insert_many(connection: duckdb.DuckDBPyConnection, table: Table, found: Sequence[Path]) -> int:
+    """Insert the rows of any number of parts into a table that is empty, each key once, and return how many."""
+    names, paths = ", ".join(table.database_columns), _literals(found)
+    insert = f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {_read(connection, table, paths)}"
+    key = ", ".join(table.key)
+    with _transaction(connection):
+        inserted = connection.execute(insert, {"paths": paths}).fetchall()[0][0]
+        # Keys that are there twice are rare, and to look for them is cheaper than to sort all rows by key.
+        twice = f"SELECT 1 FROM {table.name} GROUP BY {key} HAVING count(*) > 1 LIMIT 1"
+        if not connection.execute(twice).fetchall():
+            return int(inserted)
+        connection.execute(f"DELETE FROM {table.name}")
+        return int(connection.execute(f"{insert} {_first_of_key(table)}", {"paths": paths}).fetchall()[0][0])
+
+
+def _read(connection: duckdb.DuckDBPyConnection, table: Table, paths: Sequence[str]) -> str:
+    """Return the FROM item `p`: rows of the parts $paths, typed, with their place and their home.
+
+    A part of an older schema lacks columns, which are NULL then.
+    """
     described = connection.execute(
-        "DESCRIBE SELECT * FROM read_parquet($paths, union_by_name = true)", {"paths": paths}
+        "DESCRIBE SELECT * FROM read_parquet($paths, union_by_name = true)", {"paths": list(paths)}
     )
     present = {row[0] for row in described.fetchall()}
-    columns = [column for column in table.columns if column.name in present]
-    names = ", ".join(column.name for column in columns)
-    condition = _key_is_new(table) if only_new else ""
-    result = connection.execute(
-        f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {_read(columns)} {condition}", {"paths": paths}
+    values = ", ".join(
+        f"CAST({c.name if c.name in present else 'NULL'} AS {c.type}) AS {c.name}" for c in table.columns
     )
-    return int(result.fetchall()[0][0])
-
-
-def _read(columns: Sequence[Column]) -> str:
-    """Return the FROM item `p`: rows of parts, typed, with their place. A part of an older schema lacks columns."""
-    values = ", ".join(f"CAST({column.name} AS {column.type}) AS {column.name}" for column in columns)
     options = "union_by_name = true, filename = true, file_row_number = true"
-    return f"(SELECT {values}, filename, file_row_number FROM read_parquet($paths, {options})) p"
+    rows = f"(SELECT {values}, filename, file_row_number FROM read_parquet($paths, {options}))"
+    if table.about is None:
+        return f"{rows} p"
+    known, key = ("clip_homes", "clip_id") if table.about == "clip" else ("windows", "window_id")
+    return f"""
+        (SELECT r.*, coalesce(o.home_batch, '{derived.NO_HOME}') AS home_batch
+         FROM {rows} r LEFT JOIN {known} o ON o.{key} = r.{key}) p
+    """
 
 
 def _key_is_new(table: Table) -> str:
-    same_key = " AND ".join(f"t.{name} = p.{name}" for name in table.key)
+    names = (*table.key, "home_batch") if table.about else table.key
+    same_key = " AND ".join(f"t.{name} = p.{name}" for name in names)
+    return f"WHERE NOT EXISTS (SELECT 1 FROM {table.name} t WHERE {same_key}) {_first_of_key(table)}"
+
+
+def _first_of_key(table: Table) -> str:
     key = ", ".join(table.key)
-    return f"""
-        WHERE NOT EXISTS (SELECT 1 FROM {table.name} t WHERE {same_key})
-        QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY created_at, filename, file_row_number) = 1
-    """
+    return f"QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY created_at, filename, file_row_number) = 1"
+
+
+def _literals(paths: Sequence[Path]) -> list[str]:
+    return [_literal(path) for path in paths]
 
 
 def _literal(path: Path) -> str:
