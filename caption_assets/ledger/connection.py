@@ -17,6 +17,9 @@ MEMORY_LIMIT = "1500MB"
 MAX_IDLE = 2
 
 _CATALOG = "ledger"
+_FORMAT = "(STORAGE_VERSION 'v1.5.0', BLOCK_SIZE 16384)"
+"""Of a new file, which DuckDB 1.5 and 2 read. Opening and closing it costs half of what the default format does, and a
+small ledger is a tenth of the size: every column of every table takes a block."""
 
 _guard = threading.Lock()
 _idle: list[duckdb.DuckDBPyConnection] = []
@@ -35,7 +38,7 @@ def attached(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     keeper = _take()
     try:
         keeper.execute(f"SET temp_directory = {_quoted(f'{path}.tmp')}")
-        keeper.execute(f"ATTACH {_quoted(str(path))} AS {_CATALOG}")
+        keeper.execute(f"ATTACH {_quoted(str(path))} AS {_CATALOG} {'' if path.exists() else _FORMAT}")
         connection = keeper.cursor()  # its temporary tables go with it
         try:
             connection.execute(f"USE {_CATALOG}")

@@ -98,7 +98,7 @@ def make_all(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _move_homes(connection: duckdb.DuckDBPyConnection, tables: Collection[str]) -> list[str]:
-    """Correct `clip_homes`; put the clips that are new there, or moved, into `moved_clips`; return the homes they left."""
+    """Correct `clip_homes`; put the clips that are new there, or moved, into `moved_clips`; return the homes left."""
     new = [f"SELECT clip_id FROM new_{table}" for table in ("uploads", "clips") if table in tables]
     if not new:
         return []
