@@ -12,7 +12,7 @@ A crash at any point is repaired by whoever opens the ledger next.
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -22,9 +22,10 @@ import duckdb
 import polars as pl
 from filelock import FileLock, Timeout
 
-from caption_assets.ledger import parts
+from caption_assets.ledger import derived, parts
+from caption_assets.ledger.connection import attached
 from caption_assets.ledger.parts import Row
-from caption_assets.ledger.schema import SCHEMA_VERSION, TABLES, Column, Table
+from caption_assets.ledger.schema import SCHEMA_VERSION, TABLES, Table
 from caption_assets.root import RootFolder
 
 LOCK_TIMEOUT_S = 600.0
@@ -34,7 +35,6 @@ READING = ([duckdb.StatementType.SELECT], [duckdb.StatementType.EXPLAIN])
 """What `query` runs. Alone, since a COMMIT in front of a second statement would end the read-only transaction."""
 
 LOCK_POLL_S = 0.005
-MEMORY_LIMIT = "1500MB"
 
 
 class LedgerError(RuntimeError):
@@ -73,12 +73,12 @@ class Ledger:
             try:
                 if [statement.type for statement in connection.extract_statements(sql)] not in READING:
                     raise LedgerError("one reading statement is allowed, such as SELECT; the ledger changes by commits")
-                connection.execute("BEGIN TRANSACTION READ ONLY")
-                cursor = connection.execute(sql, parameters or None)
-                if cursor.description is None:
-                    return []
-                names = _distinct([column[0] for column in cursor.description])
-                return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+                with _transaction(connection, "READ ONLY"):
+                    cursor = connection.execute(sql, parameters or None)
+                    if cursor.description is None:
+                        return []
+                    names = _distinct([column[0] for column in cursor.description])
+                    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
             except duckdb.Error as error:
                 raise LedgerError(f"{error}") from error
 
@@ -128,16 +128,16 @@ class Ledger:
         named: list[tuple[str, Path, Path]] = []
         with _transaction(connection):
             for name, temporary in written.items():
-                new = _new_rows(connection, TABLES[name], temporary)
+                new = _insert(connection, TABLES[name], temporary)
                 inserted[name] = len(new)
                 if not new:
                     continue
                 if len(new) < frames[name].height:
                     parts.write_part(frames[name][new], temporary)
-                _insert(connection, TABLES[name], [temporary], only_new=False)
                 named.append((name, temporary, parts.free_part_path(temporary.parent, run_id)))
             if not named:
                 return inserted
+            derived.follow(connection, [name for name, _, _ in named])
             marker = self._mark_pending(run_id, [(name, path) for name, _, path in named])
             for _, temporary, path in named:
                 temporary.rename(path)
@@ -169,41 +169,34 @@ class Ledger:
     @contextmanager
     def _locked(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open the database under the lock, made or repaired where that is needed."""
-        with self._alone():
-            connection = self._open()
-            try:
-                self._finish_pending(connection)
-                yield connection
-            finally:
-                connection.close()
+        with self._alone(), ExitStack() as stack:
+            connection = self._open(stack)
+            self._finish_pending(connection)
+            yield connection
 
-    def _open(self) -> duckdb.DuckDBPyConnection:
+    def _open(self, stack: ExitStack) -> duckdb.DuckDBPyConnection:
         if not self.database.exists():
             self._rebuild()
-        connection = self._connect(self.database)
+        connection = self._connect(stack)
         version = _schema_version(connection)
         if version == SCHEMA_VERSION:
             return connection
-        connection.close()
+        stack.close()
         if version > SCHEMA_VERSION:
             raise LedgerError(
                 f"{self.database}: schema version {version}, this program knows {SCHEMA_VERSION}; update caption_assets"
             )
         self._rebuild()
-        return self._connect(self.database)
+        return self._connect(stack)
 
-    def _connect(self, path: Path) -> duckdb.DuckDBPyConnection:
+    def _connect(self, stack: ExitStack) -> duckdb.DuckDBPyConnection:
         try:
-            connection = duckdb.connect(str(path))
+            return stack.enter_context(attached(self.database))
         except duckdb.Error as error:
             raise LedgerError(
-                f"{path} does not open ({error}); run `caption-assets ledger rebuild`, which makes it again: the parts "
-                "beside it hold every row"
+                f"{self.database} does not open ({error}); run `caption-assets ledger rebuild`, which makes it again: "
+                "the parts beside it hold every row"
             ) from error
-        connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute("SET enable_progress_bar = false")
-        return connection
 
     def _rebuild(self) -> Rebuilt:
         try:
@@ -216,16 +209,16 @@ class Ledger:
         for leftover in (temporary, Path(f"{temporary}.wal")):
             leftover.unlink(missing_ok=True)
         rows, unreadable = {}, {}
-        connection = self._connect(temporary)
-        try:
+        with attached(temporary) as connection:
             _create(connection)
             for table in TABLES.values():
+                if table.name == derived.FIRST_WITH_HOME:
+                    derived.make_homes(connection)
                 found = parts.all_parts(self._parts, table.name)
                 rows[table.name], bad = _insert_readable(connection, table, found)
                 unreadable.update({self._root.relative(path): reason for path, reason in bad.items()})
+            derived.make_all(connection)
             connection.execute("CHECKPOINT")
-        finally:
-            connection.close()
         # The old database goes before its log: without its log it would lack rows and open all the same.
         for old in (self.database, Path(f"{self.database}.wal")):
             old.unlink(missing_ok=True)
@@ -257,9 +250,8 @@ class Ledger:
                     (name, self._root.path / path) for name, path in json.loads(marker.read_text(encoding="utf-8"))
                 ]
                 with _transaction(connection):
-                    for name, path in listed:
-                        if path.exists():
-                            _insert(connection, TABLES[name], [path])
+                    new = [name for name, path in listed if path.exists() and _insert(connection, TABLES[name], path)]
+                    derived.follow(connection, new)
             except (duckdb.Error, ValueError, KeyError, TypeError) as error:
                 raise LedgerError(
                     f"{marker}: a commit that was cut off cannot be brought in ({error}); run `caption-assets ledger "
@@ -280,8 +272,8 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    connection.execute("BEGIN")
+def _transaction(connection: duckdb.DuckDBPyConnection, mode: str = "") -> Iterator[None]:
+    connection.execute(f"BEGIN TRANSACTION {mode}")
     try:
         yield
     except BaseException:
@@ -316,12 +308,12 @@ def _insert_readable(
     if not readable:
         return 0, bad
     try:
-        return _insert(connection, table, readable), bad
+        return _insert_many(connection, table, readable), bad
     except duckdb.Error:
         inserted = 0
         for path in readable:
             try:
-                inserted += _insert(connection, table, [path])
+                inserted += len(_insert(connection, table, path))
             except duckdb.Error as error:
                 bad[path] = str(error).partition("\n")[0]
         return inserted, bad
@@ -340,44 +332,69 @@ def _why_torn(path: Path) -> str | None:
     return None
 
 
-def _new_rows(connection: duckdb.DuckDBPyConnection, table: Table, part: Path) -> list[int]:
-    """Return the numbers of the rows of a part whose key the table lacks; of several with one key, the first made."""
-    numbered = f"SELECT file_row_number FROM {_read(table.columns)} {_key_is_new(table)} ORDER BY 1"
-    return [row[0] for row in connection.execute(numbered, {"paths": [_literal(part)]}).fetchall()]
+def _insert(connection: duckdb.DuckDBPyConnection, table: Table, part: Path) -> list[int]:
+    """Insert the rows of a part whose key the table lacks, and return their numbers. They are in `new_<table>` too."""
+    new, paths = f"new_{table.name}", _literals([part])
+    rows = f"SELECT * FROM {_read(connection, table, paths)} {_key_is_new(table)} ORDER BY file_row_number"
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE {new} AS {rows}", {"paths": paths})
+    numbers = [row[0] for row in connection.execute(f"SELECT file_row_number FROM {new}").fetchall()]
+    if numbers:
+        names = ", ".join(table.database_columns)
+        connection.execute(f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {new}")
+    return numbers
 
 
-def _insert(
-    connection: duckdb.DuckDBPyConnection, table: Table, found: Sequence[Path], *, only_new: bool = True
-) -> int:
-    """Insert the rows of parts, by default those whose key is not there yet, and return how many those were."""
-    paths = [_literal(path) for path in found]
+def _insert_many(connection: duckdb.DuckDBPyConnection, table: Table, found: Sequence[Path]) -> int:
+    """Insert the rows of any number of parts into a table that is empty, each key once, and return how many."""
+    names, paths = ", ".join(table.database_columns), _literals(found)
+    insert = f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {_read(connection, table, paths)}"
+    key = ", ".join(table.key)
+    with _transaction(connection):
+        inserted = connection.execute(insert, {"paths": paths}).fetchall()[0][0]
+        # Keys that are there twice are rare, and to look for them is cheaper than to sort all rows by key.
+        twice = f"SELECT 1 FROM {table.name} GROUP BY {key} HAVING count(*) > 1 LIMIT 1"
+        if not connection.execute(twice).fetchall():
+            return int(inserted)
+        connection.execute(f"DELETE FROM {table.name}")
+        return int(connection.execute(f"{insert} {_first_of_key(table)}", {"paths": paths}).fetchall()[0][0])
+
+
+def _read(connection: duckdb.DuckDBPyConnection, table: Table, paths: Sequence[str]) -> str:
+    """Return the FROM item `p`: rows of the parts $paths, typed, with their place and their home.
+
+    A part of an older schema lacks columns, which are NULL then.
+    """
     described = connection.execute(
-        "DESCRIBE SELECT * FROM read_parquet($paths, union_by_name = true)", {"paths": paths}
+        "DESCRIBE SELECT * FROM read_parquet($paths, union_by_name = true)", {"paths": list(paths)}
     )
     present = {row[0] for row in described.fetchall()}
-    columns = [column for column in table.columns if column.name in present]
-    names = ", ".join(column.name for column in columns)
-    condition = _key_is_new(table) if only_new else ""
-    result = connection.execute(
-        f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {_read(columns)} {condition}", {"paths": paths}
+    values = ", ".join(
+        f"CAST({c.name if c.name in present else 'NULL'} AS {c.type}) AS {c.name}" for c in table.columns
     )
-    return int(result.fetchall()[0][0])
-
-
-def _read(columns: Sequence[Column]) -> str:
-    """Return the FROM item `p`: rows of parts, typed, with their place. A part of an older schema lacks columns."""
-    values = ", ".join(f"CAST({column.name} AS {column.type}) AS {column.name}" for column in columns)
     options = "union_by_name = true, filename = true, file_row_number = true"
-    return f"(SELECT {values}, filename, file_row_number FROM read_parquet($paths, {options})) p"
+    rows = f"(SELECT {values}, filename, file_row_number FROM read_parquet($paths, {options}))"
+    if table.about is None:
+        return f"{rows} p"
+    known, key = ("clip_homes", "clip_id") if table.about == "clip" else ("windows", "window_id")
+    return f"""
+        (SELECT r.*, coalesce(o.home_batch, '{derived.NO_HOME}') AS home_batch
+         FROM {rows} r LEFT JOIN {known} o ON o.{key} = r.{key}) p
+    """
 
 
 def _key_is_new(table: Table) -> str:
-    same_key = " AND ".join(f"t.{name} = p.{name}" for name in table.key)
+    names = (*table.key, "home_batch") if table.about else table.key
+    same_key = " AND ".join(f"t.{name} = p.{name}" for name in names)
+    return f"WHERE NOT EXISTS (SELECT 1 FROM {table.name} t WHERE {same_key}) {_first_of_key(table)}"
+
+
+def _first_of_key(table: Table) -> str:
     key = ", ".join(table.key)
-    return f"""
-        WHERE NOT EXISTS (SELECT 1 FROM {table.name} t WHERE {same_key})
-        QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY created_at, filename, file_row_number) = 1
-    """
+    return f"QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY created_at, filename, file_row_number) = 1"
+
+
+def _literals(paths: Sequence[Path]) -> list[str]:
+    return [_literal(path) for path in paths]
 
 
 def _literal(path: Path) -> str:

@@ -31,6 +31,8 @@ def part_folder(parts: Path, table: str, batch: str) -> Path:
 def as_frame(table: Table, rows: Sequence[Row]) -> pl.DataFrame:
     """Return `rows` with the table's types. A mapping in a JSON column becomes canonical JSON.
 
+    A row may have been read from the database: what that adds to it is left out.
+
     Raises:
         ValueError: a row has a column the table lacks, lacks one that may not be NULL, or has a value that does
             not fit its type.
@@ -39,11 +41,13 @@ def as_frame(table: Table, rows: Sequence[Row]) -> pl.DataFrame:
     required = {column.name for column in table.columns if not column.nullable}
     known = {column.name for column in table.columns}
     cleaned = []
+    added = set(table.database_columns) - known
     for row in rows:
-        unknown, missing = row.keys() - known, {name for name in required if row.get(name) is None}
+        unknown, missing = row.keys() - known - added, {name for name in required if row.get(name) is None}
         if unknown or missing:
             raise ValueError(f"{table.name}: unknown columns {sorted(unknown)}, missing values {sorted(missing)}")
-        cleaned.append({**row, **{name: _as_json(row.get(name)) for name in json_columns}})
+        own = {name: value for name, value in row.items() if name not in added}
+        cleaned.append({**own, **{name: _as_json(row.get(name)) for name in json_columns}})
     try:
         return pl.DataFrame(cleaned, schema=table.polars_schema, orient="row")
     except (pl.exceptions.PolarsError, UnicodeError, TypeError) as error:

@@ -7,6 +7,7 @@ again, so that committing the same part twice changes nothing.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import polars as pl
 
@@ -42,12 +43,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: `key` names the columns that identify a row."""
+    """A table: `key` names the columns that identify a row.
+
+    A row that is about a clip or a window has one more column in the database, not in the parts: `home_batch`, see
+    `sql/views.sql`.
+    """
 
     name: str
     meaning: str
     key: tuple[str, ...]
     columns: tuple[Column, ...]
+    about: Literal["clip", "window"] | None = None
 
     @cached_property
     def polars_schema(self) -> pl.Schema:
@@ -55,9 +61,16 @@ class Table:
         return pl.Schema({column.name: POLARS_TYPES[column.type] for column in self.columns})
 
     @property
+    def database_columns(self) -> tuple[str, ...]:
+        """Names of the columns in the database."""
+        return (*(column.name for column in self.columns), *(("home_batch",) if self.about else ()))
+
+    @property
     def ddl(self) -> str:
         """The CREATE TABLE statement. Keys are kept by anti-join on insert, which costs a third of an index."""
         lines = [f"  {c.name} {c.type}{'' if c.nullable else ' NOT NULL'}" for c in self.columns]
+        if self.about:
+            lines.append("  home_batch VARCHAR NOT NULL")
         return f"CREATE TABLE IF NOT EXISTS {self.name} (\n" + ",\n".join(lines) + "\n)"
 
 
@@ -241,6 +254,7 @@ TABLES: Mapping[str, Table] = {
                 Column("error", "VARCHAR", "why", nullable=True),
                 *_made(),
             ),
+            about="clip",
         ),
         Table(
             "windows",
@@ -271,6 +285,7 @@ TABLES: Mapping[str, Table] = {
                 Column("error", "VARCHAR", "which, and why", nullable=True),
                 *_made(),
             ),
+            about="clip",
         ),
         Table(
             "window_duplicates",
@@ -285,6 +300,7 @@ TABLES: Mapping[str, Table] = {
                 Column("evidence", "JSON", "everything the decision rests on"),
                 *_made(),
             ),
+            about="window",
         ),
         Table(
             "caption_candidates",
@@ -304,6 +320,7 @@ TABLES: Mapping[str, Table] = {
                 *_GENERATION,
                 *_made(),
             ),
+            about="window",
         ),
         Table(
             "retention_decisions",
@@ -326,6 +343,7 @@ TABLES: Mapping[str, Table] = {
                 Column("decided_by", "VARCHAR", "policy, or user:NAME"),
                 *_made(),
             ),
+            about="window",
         ),
         Table(
             "enhanced_captions",
@@ -342,6 +360,7 @@ TABLES: Mapping[str, Table] = {
                 *_GENERATION,
                 *_made(),
             ),
+            about="window",
         ),
         Table(
             "drift_checks",
@@ -359,6 +378,7 @@ TABLES: Mapping[str, Table] = {
                 Column("evidence", "JSON", "every finding, measure, and what could not be checked"),
                 *_made(),
             ),
+            about="window",
         ),
         Table(
             "previews",
@@ -381,6 +401,7 @@ TABLES: Mapping[str, Table] = {
                 Column("error", "VARCHAR", "why there is no preview", nullable=True),
                 *_made(),
             ),
+            about="window",
         ),
         Table(
             "tombstones",

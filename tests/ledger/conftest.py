@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -5,7 +6,7 @@ import pytest
 from caption_assets.ledger.database import Ledger
 from caption_assets.root import RootFolder
 
-from .story import Story
+from .story import Story, derived_faults
 
 
 @pytest.fixture
@@ -14,5 +15,8 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 @pytest.fixture
-def story(tmp_path: Path) -> Story:
-    return Story(tmp_path / "root")
+def story(tmp_path: Path) -> Iterator[Story]:
+    """An empty ledger. After the test, what the database derived on the way is what follows from its rows."""
+    story = Story(tmp_path / "root")
+    yield story
+    assert derived_faults(story.ledger) == {}

@@ -17,6 +17,7 @@ from caption_assets.captioning.tasks import Ask, Slot, Task, candidate_row
 from caption_assets.engines.protocol import Completion, EngineIdentity
 from caption_assets.ids import ClipId, RecipeId, WindowId
 from caption_assets.ledger.database import Ledger
+from caption_assets.ledger.derived import BY_BATCH
 from caption_assets.ledger.schema import TABLES
 from caption_assets.orchestration.deciding import decide_batch
 from caption_assets.recipes import (
@@ -279,3 +280,26 @@ def everything(ledger: Ledger) -> dict[str, list[str]]:
     with ledger._locked() as connection:  # one connection for all of them: opening the ledger is what takes time
         names = connection.execute("SELECT table_name FROM information_schema.tables ORDER BY 1").fetchall()
         return {name: sorted(map(repr, connection.execute(f"FROM {name}").fetchall())) for (name,) in names}
+
+
+def derived_faults(ledger: Ledger) -> dict[str, object]:
+    """Return what differs between the derived tables and the views that say what they should hold."""
+    faults: dict[str, object] = {}
+    with ledger._locked() as connection:
+        for name in ("clip_homes", *BY_BATCH):
+            there, wanted = (
+                sorted(map(repr, connection.execute(f"FROM {n}").fetchall())) for n in (name, f"{name}_now")
+            )
+            if there != wanted:
+                faults[name] = (there, wanted)
+        for table in TABLES.values():
+            if table.about is None:
+                continue
+            known, key = ("clip_homes", "clip_id") if table.about == "clip" else ("windows", "window_id")
+            wrong = connection.execute(f"""
+                SELECT t.home_batch, o.home_batch FROM {table.name} t LEFT JOIN {known} o ON o.{key} = t.{key}
+                WHERE t.home_batch <> coalesce(o.home_batch, '')
+            """).fetchall()
+            if wrong:
+                faults[f"homes of {table.name}"] = wrong
+    return faults

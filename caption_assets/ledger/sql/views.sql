@@ -1,5 +1,25 @@
 -- The public views. A file belongs to a batch through `uploads`, and its clips through the batch's split recipe; the same
 -- clip in two batches is one clip.
+--
+-- How a statement stays fast. DuckDB plans a view by pasting its text, so that deep nesting costs more than the rows:
+-- * What a batch holds and shows is kept as rows in batch_choices and batch_window_sets. Their text is in the views
+--   `batch_choices_now` and `batch_window_sets_now`, which only `derived.py` reads, after commits that can change them.
+-- * Every row about a window stands, in its table, near the rows of the windows that came with it. `home_batch`, the batch
+--   that first held the clip, says where. Join on it too (`k.window_id = w.window_id AND k.home_batch = w.home_batch`), and
+--   a question about one batch reads that part of the table alone. Rows of one window always have the same home_batch.
+-- * Join before grouping: a subquery that groups a whole table is run over the whole table.
+
+-- The batch that first held each clip, a part of a file with its file.
+CREATE OR REPLACE VIEW clip_homes_now AS
+SELECT clip_id, min(home).batch AS home_batch
+FROM (
+  SELECT clip_id, {'created_at': created_at, 'batch': batch} AS home FROM uploads WHERE clip_id IS NOT NULL
+  UNION ALL
+  SELECT c.clip_id, {'created_at': u.created_at, 'batch': u.batch} FROM clips c JOIN uploads u ON u.clip_id = c.source_clip_id
+)
+GROUP BY clip_id;
+
+CREATE TABLE IF NOT EXISTS clip_homes AS FROM clip_homes_now WITH NO DATA;
 
 -- The newest row of each path: what the batch holds now.
 CREATE OR REPLACE VIEW live_uploads AS
@@ -46,7 +66,7 @@ QUALIFY dense_rank() OVER (PARTITION BY source_clip_id, recipe_id ORDER BY creat
 
 -- Every way in which each file of a batch can be shown as clips: whole, and as each split recipe has split it. One of
 -- them is current, as soon as it is there. `name` is the path, and for a part of a file where it begins.
-CREATE OR REPLACE VIEW batch_file_clips AS
+CREATE OR REPLACE VIEW batch_file_clips_now AS
 SELECT f.batch, f.path, f.original_caption, f.clip_id AS source_clip_id, f.clip_id, f.path AS name,
        NULL AS split_recipe_id, NULL::INTEGER AS source_start_frame, NULL::INTEGER AS source_end_frame,
        NULL::DOUBLE AS source_start_s, r.recipe_id IS NULL AS is_current
@@ -61,12 +81,6 @@ JOIN split_clips p ON p.source_clip_id = f.clip_id
 LEFT JOIN current_splits r ON r.batch = f.batch
 WHERE NOT EXISTS (SELECT 1 FROM tombstones t WHERE t.object_kind = 'clip' AND t.object_id = p.clip_id);
 
--- The clips that each batch should have: its files, or their parts where its current recipe splits them.
-CREATE OR REPLACE VIEW batch_clips AS
-SELECT * EXCLUDE is_current
-FROM batch_file_clips
-WHERE is_current;
-
 -- Files that the current recipe of their batch is to split and has not. One that is gone cannot be split any more.
 CREATE OR REPLACE VIEW missing_splits AS
 SELECT f.batch, f.clip_id, f.path, r.recipe_id
@@ -79,24 +93,38 @@ WHERE NOT EXISTS (SELECT 1 FROM split_clips p WHERE p.source_clip_id = f.clip_id
 CREATE OR REPLACE VIEW complete_window_sets AS
 SELECT s.*
 FROM window_sets s
-LEFT JOIN (SELECT clip_id, recipe_id, count(*) AS n FROM windows GROUP BY clip_id, recipe_id) w
-  ON w.clip_id = s.clip_id AND w.recipe_id = s.recipe_id
-WHERE s.status <> 'error' AND s.n_windows = coalesce(w.n, 0);
+WHERE s.status <> 'error' AND s.n_windows = (
+  SELECT count(*) FROM windows w
+  WHERE w.clip_id = s.clip_id AND w.recipe_id = s.recipe_id AND w.home_batch = s.home_batch
+);
 
 -- Of the ways in which each file of a batch can be shown as clips, the one that is: the current one as soon as all its
 -- clips have been cut into windows, well or not; until then the one that was cut before, the newest first.
-CREATE OR REPLACE VIEW batch_choices AS
+CREATE OR REPLACE VIEW batch_choices_now AS
 SELECT * EXCLUDE (all_cut, cut_at),
        dense_rank() OVER (
          PARTITION BY batch, source_clip_id
          ORDER BY all_cut DESC, is_current DESC, cut_at DESC NULLS LAST, split_recipe_id
        ) = 1 AS is_shown
 FROM (
-  SELECT b.*, bool_and(w.cut_at IS NOT NULL) OVER way AS all_cut, max(w.cut_at) OVER way AS cut_at
-  FROM batch_file_clips b
+  SELECT b.*, h.home_batch, bool_and(w.cut_at IS NOT NULL) OVER way AS all_cut, max(w.cut_at) OVER way AS cut_at
+  FROM batch_file_clips_now b
+  JOIN clip_homes h ON h.clip_id = b.clip_id
   LEFT JOIN (SELECT clip_id, max(created_at) AS cut_at FROM window_sets GROUP BY clip_id) w ON w.clip_id = b.clip_id
   WINDOW way AS (PARTITION BY b.batch, b.source_clip_id, b.split_recipe_id)
 );
+
+CREATE TABLE IF NOT EXISTS batch_choices AS FROM batch_choices_now WITH NO DATA;
+
+CREATE OR REPLACE VIEW batch_file_clips AS
+SELECT * EXCLUDE is_shown
+FROM batch_choices;
+
+-- The clips that each batch should have: its files, or their parts where its current recipe splits them.
+CREATE OR REPLACE VIEW batch_clips AS
+SELECT * EXCLUDE (is_current, is_shown)
+FROM batch_choices
+WHERE is_current;
 
 -- Every clip that some batch holds or shows, with its newest facts.
 CREATE OR REPLACE VIEW live_clips AS
@@ -106,10 +134,10 @@ WHERE c.clip_id IN (SELECT clip_id FROM batch_choices WHERE is_current OR is_sho
 QUALIFY row_number() OVER (PARTITION BY c.clip_id ORDER BY c.created_at DESC, c.recipe_id) = 1;
 
 -- The window set that a batch shows of a clip: the current recipe's, until it is there the newest complete one.
-CREATE OR REPLACE VIEW batch_window_sets AS
+CREATE OR REPLACE VIEW batch_window_sets_now AS
 SELECT b.batch, b.clip_id, b.source_clip_id, b.path, b.name, b.original_caption,
        coalesce(b.source_start_frame, 0) AS clip_start_frame, coalesce(b.source_start_s, 0) AS clip_start_s,
-       s.recipe_id, s.n_windows, s.status, s.error,
+       s.recipe_id, s.n_windows, s.status, s.error, s.home_batch,
        b.is_current AND coalesce(s.recipe_id = r.recipe_id, false) AS is_current
 FROM batch_choices b
 JOIN complete_window_sets s ON s.clip_id = b.clip_id
@@ -120,16 +148,18 @@ QUALIFY row_number() OVER (
   ORDER BY coalesce(s.recipe_id = r.recipe_id, false) DESC, s.created_at DESC, s.run_id
 ) = 1;
 
+CREATE TABLE IF NOT EXISTS batch_window_sets AS FROM batch_window_sets_now WITH NO DATA;
+
 CREATE OR REPLACE VIEW batch_windows AS
 SELECT s.batch, s.path, s.name, s.source_clip_id, s.clip_start_frame, s.clip_start_s, s.original_caption,
        s.is_current AS window_is_current, w.*
 FROM batch_window_sets s
-JOIN windows w ON w.clip_id = s.clip_id AND w.recipe_id = s.recipe_id;
+JOIN windows w ON w.clip_id = s.clip_id AND w.recipe_id = s.recipe_id AND w.home_batch = s.home_batch;
 
 CREATE OR REPLACE VIEW live_windows AS
 SELECT w.*
 FROM windows w
-WHERE w.window_id IN (SELECT window_id FROM batch_windows);
+WHERE EXISTS (SELECT 1 FROM batch_window_sets s WHERE s.clip_id = w.clip_id AND s.recipe_id = w.recipe_id);
 
 -- Clips that have no complete window set under the recipe that is current for their batch.
 CREATE OR REPLACE VIEW missing_windows AS
@@ -143,35 +173,40 @@ WHERE NOT EXISTS (
 -- Windows that are collapsed into an earlier window of their clip, by the dedupe recipe that is current for the batch.
 CREATE OR REPLACE VIEW batch_duplicates AS
 SELECT w.batch, w.clip_id, w.window_id, d.duplicate_of, d.recipe_id, d.mode, d.distance, d.evidence, d.created_at,
-       w.window_is_current, w.original_caption
+       w.window_is_current, w.original_caption, w.home_batch
 FROM window_duplicates d
 JOIN current_recipes r ON r.kind = 'dedupe' AND r.recipe_id = d.recipe_id
-JOIN batch_windows w ON w.batch = r.batch AND w.window_id = d.window_id AND w.status = 'ok'
-JOIN windows o ON o.window_id = d.duplicate_of AND o.clip_id = w.clip_id AND o.recipe_id = w.recipe_id AND o.status = 'ok';
+JOIN batch_windows w
+  ON w.batch = r.batch AND w.window_id = d.window_id AND w.home_batch = d.home_batch AND w.status = 'ok'
+JOIN windows o
+  ON o.window_id = d.duplicate_of AND o.home_batch = w.home_batch AND o.clip_id = w.clip_id
+ AND o.recipe_id = w.recipe_id AND o.status = 'ok';
 
 -- The increment: windows with fewer final candidates than their recipe asks for. An error is none. An empty or refused
 -- first stage is final, since there is nothing to refine. A window that is collapsed needs none.
+-- Sample indices are below 64, so that a number holds a set of them.
 CREATE OR REPLACE VIEW missing_captions AS
-SELECT w.batch, w.window_id, w.clip_id, c.recipe_id, c.n - coalesce(CASE c.final_stage WHEN 1 THEN k.have_1 ELSE k.have_2 END, 0) AS n_missing
-FROM batch_windows w
-JOIN (
-  SELECT r.batch, r.recipe_id,
-         (p.params->>'n')::INTEGER AS n,
-         CASE WHEN p.params->>'stage2_prompt' IS NULL THEN 1 ELSE 2 END AS final_stage
-  FROM current_recipes r
-  JOIN recipes p USING (recipe_id)
-  WHERE r.kind = 'caption'
-) c ON c.batch = w.batch
-LEFT JOIN (
-  SELECT window_id, recipe_id,
-         count(DISTINCT sample_index) AS have_1,
-         count(DISTINCT sample_index) FILTER (stage = 2 OR status IN ('empty', 'refused')) AS have_2
-  FROM caption_candidates
-  WHERE status <> 'error'
-  GROUP BY window_id, recipe_id
-) k ON k.window_id = w.window_id AND k.recipe_id = c.recipe_id
-WHERE w.status = 'ok' AND coalesce(CASE c.final_stage WHEN 1 THEN k.have_1 ELSE k.have_2 END, 0) < c.n
-  AND NOT EXISTS (SELECT 1 FROM batch_duplicates d WHERE d.batch = w.batch AND d.window_id = w.window_id);
+SELECT m.batch, m.window_id, m.clip_id, m.recipe_id, m.n - m.have AS n_missing
+FROM (
+  SELECT w.batch, w.window_id, w.clip_id, c.recipe_id, c.n,
+         bit_count(coalesce(bit_or(1::UBIGINT << k.sample_index)
+           FILTER (c.final_stage = 1 OR k.stage = 2 OR k.status IN ('empty', 'refused')), 0)) AS have
+  FROM batch_windows w
+  JOIN (
+    SELECT r.batch, r.recipe_id,
+           (p.params->>'n')::INTEGER AS n,
+           CASE WHEN p.params->>'stage2_prompt' IS NULL THEN 1 ELSE 2 END AS final_stage
+    FROM current_recipes r
+    JOIN recipes p USING (recipe_id)
+    WHERE r.kind = 'caption'
+  ) c ON c.batch = w.batch
+  LEFT JOIN caption_candidates k
+    ON k.window_id = w.window_id AND k.home_batch = w.home_batch AND k.recipe_id = c.recipe_id AND k.status <> 'error'
+  WHERE w.status = 'ok'
+  GROUP BY w.batch, w.window_id, w.clip_id, c.recipe_id, c.n
+) m
+WHERE m.have < m.n
+  AND NOT EXISTS (SELECT 1 FROM batch_duplicates d WHERE d.batch = m.batch AND d.window_id = m.window_id);
 
 -- The decision that each batch shows of a window. Of the decisions on one window's candidates a person beats a policy, the
 -- current caption recipe beats an older one, the current policy beats an older one, one that compared with this batch's
@@ -180,29 +215,32 @@ WHERE w.status = 'ok' AND coalesce(CASE c.final_stage WHEN 1 THEN k.have_1 ELSE 
 -- decided_window_id is the window whose candidates were judged; duplicate_of is set where that is another one.
 CREATE OR REPLACE VIEW batch_decisions AS
 SELECT batch, window_id, decision_id, recipe_id, policy_recipe_id, decided_by, created_at, is_current, decided_window_id,
-       nullif(decided_window_id, window_id) AS duplicate_of
+       nullif(decided_window_id, window_id) AS duplicate_of, home_batch
 FROM (
-  SELECT s.batch, s.window_id, s.decided_window_id, d.decision_id, d.recipe_id, d.policy_recipe_id, d.decided_by,
-         d.created_at, d.keeps, coalesce(d.recipe_id = c.recipe_id, false) AND s.window_is_current AS is_current
+  SELECT d.batch, d.window_id, d.decided_window_id, d.decision_id, d.recipe_id, d.policy_recipe_id, d.decided_by,
+         d.created_at, d.keeps, d.home_batch,
+         coalesce(d.recipe_id = c.recipe_id, false) AND d.window_is_current AS is_current
   FROM (
-    SELECT batch, window_id, window_id AS decided_window_id, window_is_current, original_caption FROM batch_windows
-    UNION ALL
-    SELECT batch, window_id, duplicate_of, window_is_current, original_caption FROM batch_duplicates
-  ) s
-  JOIN (
-    SELECT window_id, decision_id, recipe_id, policy_recipe_id, reference_sha256, decided_by, created_at,
-           bool_or(action = 'keep') AS keeps
-    FROM retention_decisions
+    SELECT s.batch, s.window_id, s.decided_window_id, s.window_is_current, s.original_caption, s.home_batch,
+           d.decision_id, d.recipe_id, d.policy_recipe_id, d.reference_sha256, d.decided_by, d.created_at,
+           bool_or(d.action = 'keep') AS keeps
+    FROM (
+      SELECT batch, window_id, window_id AS decided_window_id, window_is_current, original_caption, home_batch
+      FROM batch_windows
+      UNION ALL
+      SELECT batch, window_id, duplicate_of, window_is_current, original_caption, home_batch FROM batch_duplicates
+    ) s
+    JOIN retention_decisions d ON d.window_id = s.decided_window_id AND d.home_batch = s.home_batch
     GROUP BY ALL
-  ) d ON d.window_id = s.decided_window_id
-  LEFT JOIN current_recipes c ON c.kind = 'caption' AND c.batch = s.batch
-  LEFT JOIN current_recipes p ON p.kind = 'retention' AND p.batch = s.batch
+  ) d
+  LEFT JOIN current_recipes c ON c.kind = 'caption' AND c.batch = d.batch
+  LEFT JOIN current_recipes p ON p.kind = 'retention' AND p.batch = d.batch
   QUALIFY row_number() OVER (
-    PARTITION BY s.batch, s.window_id, s.decided_window_id
+    PARTITION BY d.batch, d.window_id, d.decided_window_id
     ORDER BY starts_with(d.decided_by, 'user:') DESC,
              coalesce(d.recipe_id = c.recipe_id, false) DESC,
              coalesce(d.policy_recipe_id = p.recipe_id, false) DESC,
-             d.reference_sha256 IS NOT DISTINCT FROM sha256(s.original_caption) DESC,
+             d.reference_sha256 IS NOT DISTINCT FROM sha256(d.original_caption) DESC,
              d.created_at DESC,
              d.decision_id
   ) = 1
@@ -225,7 +263,7 @@ LEFT JOIN batch_decisions b ON b.batch = d.batch AND b.window_id = d.window_id
 WHERE b.window_id IS NULL OR b.duplicate_of IS NOT NULL;
 
 CREATE OR REPLACE VIEW latest_decision AS
-SELECT batch, window_id, decision_id, decided_by, is_current, decided_window_id, duplicate_of
+SELECT batch, window_id, decision_id, decided_by, is_current, decided_window_id, duplicate_of, home_batch
 FROM batch_decisions
 QUALIFY row_number() OVER (
   PARTITION BY window_id
@@ -241,9 +279,9 @@ FROM batch_windows w
 JOIN (
   SELECT * FROM previews
   QUALIFY row_number() OVER (
-    PARTITION BY window_id, coalesce(parse_dirpath(uri), recipe_id) ORDER BY created_at DESC, run_id
+    PARTITION BY home_batch, window_id, coalesce(parse_dirpath(uri), recipe_id) ORDER BY created_at DESC, run_id
   ) = 1
-) p ON p.window_id = w.window_id
+) p ON p.window_id = w.window_id AND p.home_batch = w.home_batch
 LEFT JOIN current_recipes r ON r.kind = 'preview' AND r.batch = w.batch
 QUALIFY row_number() OVER (
   PARTITION BY w.batch, w.window_id
@@ -277,15 +315,16 @@ FROM batch_windows w
 JOIN enhancement_rules r ON r.batch = w.batch
 LEFT JOIN batch_decisions b ON b.batch = w.batch AND b.window_id = w.window_id
 LEFT JOIN retention_decisions d
-  ON d.decision_id = b.decision_id AND d.window_id = b.decided_window_id AND d.action = 'keep'
-LEFT JOIN caption_candidates k ON k.candidate_id = d.candidate_id
+  ON d.decision_id = b.decision_id AND d.window_id = b.decided_window_id AND d.home_batch = b.home_batch AND d.action = 'keep'
+LEFT JOIN caption_candidates k ON k.candidate_id = d.candidate_id AND k.home_batch = d.home_batch
 WHERE b.duplicate_of IS NULL AND enhancement_skip(w.status, b.decision_id IS NOT NULL, k.status) IS NOT NULL;
 
 -- The enhancement of each caption under each set of rules in use, with its newest drift check, and what is shown:
 -- enhanced_status is ok or truncated (the text), flagged (the text, which drifted), fallback or unchecked (the caption in
 -- its place), or empty, refused or error (nothing).
 CREATE OR REPLACE VIEW shown_enhancements AS
-SELECT r.enhance_recipe_id, r.drift_recipe_id, r.on_drift, e.candidate_id, e.enhanced_id, e.text, c.status AS drift,
+SELECT r.enhance_recipe_id, r.drift_recipe_id, r.on_drift, e.candidate_id, e.home_batch, e.enhanced_id, e.text,
+       c.status AS drift,
        CASE WHEN e.status NOT IN ('ok', 'truncated') THEN e.status
             WHEN r.on_drift = 'fallback' AND c.status IS NULL THEN 'unchecked'
             WHEN r.on_drift = 'fallback' AND c.status = 'drifted' THEN 'fallback'
@@ -295,12 +334,12 @@ SELECT r.enhance_recipe_id, r.drift_recipe_id, r.on_drift, e.candidate_id, e.enh
 FROM (SELECT DISTINCT enhance_recipe_id, drift_recipe_id, on_drift FROM enhancement_rules) r
 JOIN (
   SELECT * FROM enhanced_captions
-  QUALIFY row_number() OVER (PARTITION BY recipe_id, candidate_id ORDER BY status = 'error', attempt DESC) = 1
+  QUALIFY row_number() OVER (PARTITION BY home_batch, recipe_id, candidate_id ORDER BY status = 'error', attempt DESC) = 1
 ) e ON e.recipe_id = r.enhance_recipe_id
 LEFT JOIN (
   SELECT * FROM drift_checks
-  QUALIFY row_number() OVER (PARTITION BY enhanced_id, recipe_id ORDER BY created_at DESC, check_id) = 1
-) c ON c.enhanced_id = e.enhanced_id AND c.recipe_id = r.drift_recipe_id;
+  QUALIFY row_number() OVER (PARTITION BY home_batch, enhanced_id, recipe_id ORDER BY created_at DESC, check_id) = 1
+) c ON c.enhanced_id = e.enhanced_id AND c.home_batch = e.home_batch AND c.recipe_id = r.drift_recipe_id;
 
 -- The enhanced caption as it is shown: the text, or the caption where that stands in its place.
 CREATE OR REPLACE MACRO enhanced_caption(enhanced_status, enhanced_text, caption) AS
@@ -318,11 +357,11 @@ SELECT w.clip_id, w.window_id, w.window_index, w.start_frame, w.end_frame, w.sta
        enhanced_caption(e.enhanced_status, e.text, k.text) AS enhanced_caption, e.enhanced_status, e.drift
 FROM latest_decision l
 JOIN retention_decisions d
-  ON d.decision_id = l.decision_id AND d.window_id = l.decided_window_id AND d.action = 'keep'
-JOIN caption_candidates k ON k.candidate_id = d.candidate_id
+  ON d.decision_id = l.decision_id AND d.window_id = l.decided_window_id AND d.home_batch = l.home_batch AND d.action = 'keep'
+JOIN caption_candidates k ON k.candidate_id = d.candidate_id AND k.home_batch = d.home_batch
 JOIN recipes r ON r.recipe_id = k.recipe_id
-JOIN live_windows w ON w.window_id = l.window_id
+JOIN windows w ON w.window_id = l.window_id AND w.home_batch = l.home_batch
 LEFT JOIN enhancement_rules u ON u.batch = l.batch
 LEFT JOIN shown_enhancements e
-  ON e.candidate_id = k.candidate_id AND e.enhance_recipe_id = u.enhance_recipe_id AND e.on_drift = u.on_drift
- AND e.drift_recipe_id IS NOT DISTINCT FROM u.drift_recipe_id;
+  ON e.candidate_id = k.candidate_id AND e.home_batch = k.home_batch AND e.enhance_recipe_id = u.enhance_recipe_id
+ AND e.on_drift = u.on_drift AND e.drift_recipe_id IS NOT DISTINCT FROM u.drift_recipe_id;
