@@ -46,8 +46,8 @@ def ledger_reference() -> str:
         "`current_recipes`; their SQL is in\n"
         "`caption_assets/ledger/sql/views.sql`.\n\n"
         "In the database a row about a clip or a window also has `home_batch`, the batch that first held the clip: "
-        "rows\nstand together by it, and a statement that joins on it, beside the id, reads that part of a table alone.\n"
-        "`clip_homes`, `batch_choices` and `batch_window_sets` are kept up to date by every commit.\n"
+        "rows\nstand together by it, and a statement that joins on it, beside the id, reads that part of a table "
+        "alone.\n`clip_homes`, `batch_choices` and `batch_window_sets` are kept up to date by every commit.\n"
     )
     for table in TABLES.values():
         parts.append(f"## {table.name}\n\n{table.meaning}. Key: {', '.join(f'`{name}`' for name in table.key)}.\n")
