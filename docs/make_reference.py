@@ -40,16 +40,14 @@ def ledger_reference() -> str:
     parts = ["# The ledger\n\nMade by `python docs/make_reference.py` from `caption_assets/ledger/schema.py`.\n"]
     parts.append(
         "Rows are only ever added. Views show what is live: `live_uploads`, `live_clips`, `live_windows`, "
-        "`missing_splits`,\n`missing_windows`, `missing_captions`, `split_clips`, `latest_decision`, `captions`, "
-        "`enhancement_skips`, `shown_enhancements`, and "
+        "`missing_splits`,\n`missing_windows`, `missing_captions`, `split_clips`, `latest_decision`, `captions`, and "
         "the same per batch:\n`batch_files`, `batch_clips`, `batch_windows`, `batch_duplicates`, `collapsed_windows`, "
         "`batch_decisions`,\n`batch_previews`, "
         "`current_recipes`; their SQL is in\n"
         "`caption_assets/ledger/sql/views.sql`.\n\n"
         "In the database a row about a clip or a window also has `home_batch`, the batch that first held the clip: "
         "rows\nstand together by it, and a statement that joins on it, beside the id, reads that part of a table "
-        "alone.\n"
-        "`clip_homes`, `batch_choices` and `batch_window_sets` are kept up to date by every commit.\n"
+        "alone.\n`clip_homes`, `batch_choices` and `batch_window_sets` are kept up to date by every commit.\n"
     )
     for table in TABLES.values():
         parts.append(f"## {table.name}\n\n{table.meaning}. Key: {', '.join(f'`{name}`' for name in table.key)}.\n")

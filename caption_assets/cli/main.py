@@ -259,6 +259,24 @@ def rebuild(root: str | None, as_json: bool) -> None:
 
 
 @ledger.command()
+@root_option
+@json_option
+def compact(root: str | None, as_json: bool) -> None:
+    """Merge small part files into few; others may read and commit meanwhile."""
+    _, store = open_ledger(root)
+    done = store.compact()
+    unreadable = {str(path): reason for table in done.values() for path, reason in table.unreadable.items()}
+    rows = [{"table": name, "parts_before": each.before, "parts_after": each.after} for name, each in done.items()]
+    if as_json:
+        echo_json({"tables": rows, "unreadable": unreadable})
+    else:
+        echo_table(rows)
+        for path, reason in unreadable.items():
+            click.echo(f"left as it is: {path}: {reason}", err=True)
+    sys.exit(FAILED if unreadable else 0)
+
+
+@ledger.command()
 @click.argument("statement")
 @root_option
 @json_option

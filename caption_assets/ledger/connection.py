@@ -37,8 +37,8 @@ def attached(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """
     keeper = _take()
     try:
-        keeper.execute(f"SET temp_directory = {_quoted(f'{path}.tmp')}")
-        keeper.execute(f"ATTACH {_quoted(str(path))} AS {_CATALOG} {'' if path.exists() else _FORMAT}")
+        keeper.execute(f"SET temp_directory = {quoted(f'{path}.tmp')}")
+        keeper.execute(f"ATTACH {quoted(str(path))} AS {_CATALOG} {'' if path.exists() else _FORMAT}")
         connection = keeper.cursor()  # its temporary tables go with it
         try:
             connection.execute(f"USE {_CATALOG}")
@@ -78,5 +78,6 @@ def _give_back(connection: duckdb.DuckDBPyConnection) -> None:
     connection.close()
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """Return `text` as a literal of SQL."""
     return "'" + text.replace("'", "''") + "'"

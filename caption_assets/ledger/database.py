@@ -22,7 +22,8 @@ import duckdb
 import polars as pl
 from filelock import FileLock, Timeout
 
-from caption_assets.ledger import derived, parts
+from caption_assets.ledger import compaction, derived, parts
+from caption_assets.ledger.compaction import Compacted
 from caption_assets.ledger.connection import attached
 from caption_assets.ledger.parts import Row
 from caption_assets.ledger.schema import SCHEMA_VERSION, TABLES, Table
@@ -149,6 +150,42 @@ class Ledger:
         """Make the database again from the parts, beside the old one, and put it in its place."""
         with self._alone():
             return self._rebuild()
+
+    def compact(self, at_least: int = 2) -> dict[str, Compacted]:
+        """Merge the small parts of every table that has `at_least` so many, while others read and commit.
+
+        Raises:
+            OSError: a merged part cannot be written. What was there is there.
+        """
+        return {table.name: self._compact(table, at_least) for table in TABLES.values()}
+
+    def _compact(self, table: Table, at_least: int) -> Compacted:
+        found = parts.all_parts(self._parts, table.name)
+        done = Compacted(len(found), len(found))
+        folder = self._parts / table.name / compaction.FOLDER
+        for group in compaction.groups(found, max(at_least, 2)):
+            temporary, bad = compaction.merge(table, group, folder)
+            done.unreadable |= bad
+            if temporary is None:
+                continue
+            whole = [path for path in group if path not in bad]
+            try:
+                if self._put_in_place(temporary, whole):
+                    done.after -= len(whole) - 1
+            finally:
+                temporary.unlink(missing_ok=True)
+        return done
+
+    def _put_in_place(self, temporary: Path, whole: Sequence[Path]) -> bool:
+        """Name a merged part and delete those it was made from, unless another process has merged some of them."""
+        with self._locked():  # and no commit that died has yet to bring one of them in
+            if not all(path.exists() for path in whole):
+                return False
+            temporary.rename(temporary.with_name(compaction.merged_name(whole)))
+            parts.sync_folder(temporary.parent)
+            for path in whole:
+                path.unlink()
+        return True
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -303,7 +340,7 @@ def _insert_readable(
     connection: duckdb.DuckDBPyConnection, table: Table, found: Sequence[Path]
 ) -> tuple[int, dict[Path, str]]:
     """Insert all parts at once, or, where one does not read, every other one."""
-    bad = {path: reason for path in found if (reason := _why_torn(path)) is not None}
+    bad = {path: reason for path in found if (reason := parts.why_torn(path)) is not None}
     readable = [path for path in found if path not in bad]
     if not readable:
         return 0, bad
@@ -319,22 +356,9 @@ def _insert_readable(
         return inserted, bad
 
 
-def _why_torn(path: Path) -> str | None:
-    # The footer is the last thing a writer writes and its magic the last four bytes: looking at both ends tells a torn
-    # file from a whole one without opening it through DuckDB, which would cost milliseconds for each of thousands.
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(4)
-        file.seek(max(size - 4, 0), os.SEEK_SET)
-        tail = file.read(4)
-    if head != b"PAR1" or tail != b"PAR1":
-        return f"not a whole Parquet file ({size} bytes)"
-    return None
-
-
 def _insert(connection: duckdb.DuckDBPyConnection, table: Table, part: Path) -> list[int]:
     """Insert the rows of a part whose key the table lacks, and return their numbers. They are in `new_<table>` too."""
-    new, paths = f"new_{table.name}", _literals([part])
+    new, paths = f"new_{table.name}", [parts.pattern_of(part)]
     rows = f"SELECT * FROM {_read(connection, table, paths)} {_key_is_new(table)} ORDER BY file_row_number"
     connection.execute(f"CREATE OR REPLACE TEMP TABLE {new} AS {rows}", {"paths": paths})
     numbers = [row[0] for row in connection.execute(f"SELECT file_row_number FROM {new}").fetchall()]
@@ -346,7 +370,7 @@ def _insert(connection: duckdb.DuckDBPyConnection, table: Table, part: Path) -> 
 
 def _insert_many(connection: duckdb.DuckDBPyConnection, table: Table, found: Sequence[Path]) -> int:
     """Insert the rows of any number of parts into a table that is empty, each key once, and return how many."""
-    names, paths = ", ".join(table.database_columns), _literals(found)
+    names, paths = ", ".join(table.database_columns), [parts.pattern_of(path) for path in found]
     insert = f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {_read(connection, table, paths)}"
     key = ", ".join(table.key)
     with _transaction(connection):
@@ -391,12 +415,3 @@ def _key_is_new(table: Table) -> str:
 def _first_of_key(table: Table) -> str:
     key = ", ".join(table.key)
     return f"QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY created_at, filename, file_row_number) = 1"
-
-
-def _literals(paths: Sequence[Path]) -> list[str]:
-    return [_literal(path) for path in paths]
-
-
-def _literal(path: Path) -> str:
-    """Return `path` as a DuckDB file pattern that stands for this file alone."""
-    return "".join(f"[{character}]" if character in "*?[" else character for character in str(path))

@@ -93,6 +93,31 @@ def in_commit_order(tables: Iterable[str]) -> list[str]:
     return sorted(tables, key=order.index)
 
 
+def why_torn(path: Path) -> str | None:
+    """Return what is wrong with a part that is cut off at either end, or None."""
+    # The footer is the last thing a writer writes and its magic the last four bytes: looking at both ends tells a torn
+    # file from a whole one without opening it through DuckDB, which would cost milliseconds for each of thousands.
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(4)
+        file.seek(max(size - 4, 0), os.SEEK_SET)
+        tail = file.read(4)
+    if head != b"PAR1" or tail != b"PAR1":
+        return f"not a whole Parquet file ({size} bytes)"
+    return None
+
+
+def pattern_of(path: Path) -> str:
+    """Return `path` as a DuckDB file pattern that stands for this file alone."""
+    return "".join(f"[{character}]" if character in "*?[" else character for character in str(path))
+
+
+def sync_file(path: Path) -> None:
+    """Make the content of a file survive a power cut."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames in `folder` survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
