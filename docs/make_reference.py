@@ -44,7 +44,8 @@ def ledger_reference() -> str:
         "the same per batch:\n`batch_files`, `batch_clips`, `batch_windows`, `batch_duplicates`, `collapsed_windows`, "
         "`batch_decisions`,\n`batch_previews`, "
         "`current_recipes`; their SQL is in\n"
-        "`caption_assets/ledger/sql/views.sql`.\n"
+        "`caption_assets/ledger/sql/views.sql`. `standing_decisions` and `standing_takedowns`, in `people.sql`, leave\n"
+        "out what people took back.\n"
     )
     for table in TABLES.values():
         parts.append(f"## {table.name}\n\n{table.meaning}. Key: {', '.join(f'`{name}`' for name in table.key)}.\n")

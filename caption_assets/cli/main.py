@@ -14,6 +14,7 @@ import click
 from caption_assets import __version__
 from caption_assets.engines.registry import UnknownEngine
 from caption_assets.ledger.database import Ledger, LedgerError
+from caption_assets.review.person import ReviewError
 from caption_assets.root import RootError, RootFolder
 from caption_assets.settings import Settings, SettingsError
 from caption_assets.uploads.batches import BatchNameError
@@ -48,7 +49,7 @@ def main() -> None:
     except click.ClickException as fault:
         fault.show()
         sys.exit(fault.exit_code)
-    except (SettingsError, RootError, UploadError, BatchNameError, UnknownEngine) as fault:
+    except (SettingsError, RootError, UploadError, BatchNameError, UnknownEngine, ReviewError) as fault:
         click.echo(f"Error: {fault}", err=True)
         sys.exit(BAD_USAGE)
     except LedgerError as fault:
@@ -198,6 +199,82 @@ def retain(policy: str, batch: str | None, root: str | None, as_json: bool) -> N
     if batch is not None and not rows:
         raise Refusal(f"{batch}: no such batch in the ledger")
     echo_json(rows) if as_json else echo_table(rows)
+
+
+@cli.command()
+@click.argument("window_id")
+@click.argument("candidate_ids", nargs=-1)
+@click.option("--none", "keep_none", is_flag=True, help="Keep no caption of this window.")
+@click.option("--withdraw", is_flag=True, help="Take the override back: policies decide again.")
+@click.option("--by", required=True, help="Who decides.")
+@click.option("--note", default=None, help="Why.")
+@root_option
+@json_option
+def override(
+    window_id: str,
+    candidate_ids: tuple[str, ...],
+    keep_none: bool,
+    withdraw: bool,
+    by: str,
+    note: str | None,
+    root: str | None,
+    as_json: bool,
+) -> None:
+    """Keep the captions that a person chooses, the best first, whatever policies and gates say."""
+    from caption_assets.review import override as keep
+    from caption_assets.review import withdraw_override
+
+    if bool(candidate_ids) + keep_none + withdraw != 1:
+        raise Refusal("name the candidates to keep, or say --none, or --withdraw")
+    folder, _ = open_ledger(root)
+    if withdraw:
+        rows = withdraw_override(folder, window_id, by=by, note=note)
+    else:
+        rows = keep(folder, window_id, candidate_ids, by=by, note=note)
+    shown = [{name: row[name] for name in ("candidate_id", "action", "reason_code", "decided_by")} for row in rows]
+    echo_json(shown) if as_json else echo_table(shown)
+
+
+@cli.command()
+@click.argument("clip_ids", nargs=-1)
+@click.option("--batch", "batches", multiple=True, help="Take down this batch, too.")
+@click.option("--delete-bytes", is_flag=True, help="Delete uploads, sidecars, packed frames and previews, for good.")
+@click.option("--withdraw", is_flag=True, help="Show them again; impossible once bytes were deleted.")
+@click.option("--by", required=True, help="Who decides.")
+@click.option("--reason", required=True, help="Why.")
+@root_option
+@json_option
+def takedown(
+    clip_ids: tuple[str, ...],
+    batches: tuple[str, ...],
+    delete_bytes: bool,
+    withdraw: bool,
+    by: str,
+    reason: str,
+    root: str | None,
+    as_json: bool,
+) -> None:
+    """Hide clips or whole batches from every view and export, at once and for later runs too."""
+    from caption_assets.review import take_down, withdraw_takedown
+
+    if withdraw and delete_bytes:
+        raise Refusal("--withdraw deletes nothing; leave --delete-bytes out")
+    folder, _ = open_ledger(root)
+    if withdraw:
+        done = withdraw_takedown(folder, clips=clip_ids, batches=batches, by=by, reason=reason)
+    else:
+        done = take_down(folder, clips=clip_ids, batches=batches, by=by, reason=reason, delete_files=delete_bytes)
+    if as_json:
+        echo_json({"objects": done.objects, "batches": done.batches, "files": done.files, "bytes": done.bytes,
+                   "left": done.left})  # fmt: skip
+    else:
+        for kind, name in done.objects:
+            click.echo(f"{kind} {name}: {'shown again' if withdraw else 'hidden'}")
+        if delete_bytes:
+            click.echo(f"{done.files} files deleted, {done.bytes:,} bytes")
+        for reason_left in done.left:
+            click.echo(f"not deleted: {reason_left}", err=True)
+    sys.exit(FAILED if done.left else 0)
 
 
 @cli.command()

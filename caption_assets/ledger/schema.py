@@ -10,7 +10,7 @@ from functools import cached_property
 
 import polars as pl
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Bumped with any change of a table or a view. A database of another version is rebuilt from the parts."""
 
 POLARS_TYPES: Mapping[str, pl.DataType] = {
@@ -311,7 +311,7 @@ TABLES: Mapping[str, Table] = {
                 Column("policy_recipe_id", "VARCHAR", "retention recipe"),
                 Column("candidate_set_sha256", "VARCHAR", "hash of the candidate ids considered together"),
                 Column("reference_sha256", "VARCHAR", "hash of the original caption that was compared", nullable=True),
-                Column("action", "VARCHAR", "keep or drop"),
+                Column("action", "VARCHAR", "keep or drop; withdraw: a person took an override back"),
                 Column("reason_code", "VARCHAR", "why"),
                 Column("rank", "INTEGER", "1 is the best; NULL where a gate dropped it", nullable=True),
                 Column("score", "DOUBLE", "score of the policy", nullable=True),
@@ -361,14 +361,16 @@ TABLES: Mapping[str, Table] = {
         ),
         Table(
             "tombstones",
-            "takedowns: nothing is deleted silently, live views hide what is named here",
-            ("object_kind", "object_id", "run_id"),
+            "takedowns: nothing is deleted silently, live views hide what the newest row of an object takes down",
+            ("object_kind", "object_id", "run_id", "created_at"),
             (
                 Column("object_kind", "VARCHAR", "clip or batch"),
                 Column("object_id", "VARCHAR", "clip_id, or name of the batch"),
-                Column("reason_code", "VARCHAR", "why"),
-                Column("detail", "VARCHAR", "note", nullable=True),
+                Column("reason_code", "VARCHAR", "TAKEDOWN, or WITHDRAWN: it is shown again"),
+                Column("detail", "VARCHAR", "why, in the words of who asked", nullable=True),
                 Column("requested_by", "VARCHAR", "user:NAME"),
+                Column("files", "VARCHAR", "NULL: kept; deleting; deleted: there is no way back", nullable=True),
+                Column("deleted_bytes", "BIGINT", "bytes of the files that were deleted", nullable=True),
                 *_made("the command"),
             ),
         ),

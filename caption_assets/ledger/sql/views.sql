@@ -5,7 +5,7 @@
 CREATE OR REPLACE VIEW live_uploads AS
 SELECT u.*
 FROM uploads u
-WHERE NOT EXISTS (SELECT 1 FROM tombstones t WHERE t.object_kind = 'batch' AND t.object_id = u.batch)
+WHERE NOT EXISTS (SELECT 1 FROM standing_takedowns t WHERE t.object_kind = 'batch' AND t.object_id = u.batch)
 QUALIFY row_number() OVER (PARTITION BY u.batch, u.path ORDER BY u.created_at DESC, u.run_id) = 1;
 
 -- The recipe that is current for each stage of each batch.
@@ -28,7 +28,7 @@ SELECT u.batch, u.clip_id, coalesce(min(u.path) FILTER (u.status = 'ok'), min(u.
        arg_min(u.original_caption, u.path) AS original_caption
 FROM live_uploads u
 WHERE u.clip_id IS NOT NULL
-  AND NOT EXISTS (SELECT 1 FROM tombstones t WHERE t.object_kind = 'clip' AND t.object_id = u.clip_id)
+  AND NOT EXISTS (SELECT 1 FROM standing_takedowns t WHERE t.object_kind = 'clip' AND t.object_id = u.clip_id)
 GROUP BY u.batch, u.clip_id;
 
 -- What each file was split into: the clips of its newest set under each split recipe that are all there. A rebuild may
@@ -59,7 +59,7 @@ SELECT f.batch, f.path, f.original_caption, f.clip_id, p.clip_id,
 FROM batch_files f
 JOIN split_clips p ON p.source_clip_id = f.clip_id
 LEFT JOIN current_splits r ON r.batch = f.batch
-WHERE NOT EXISTS (SELECT 1 FROM tombstones t WHERE t.object_kind = 'clip' AND t.object_id = p.clip_id);
+WHERE NOT EXISTS (SELECT 1 FROM standing_takedowns t WHERE t.object_kind = 'clip' AND t.object_id = p.clip_id);
 
 -- The clips that each batch should have: its files, or their parts where its current recipe splits them.
 CREATE OR REPLACE VIEW batch_clips AS
@@ -192,7 +192,7 @@ FROM (
   JOIN (
     SELECT window_id, decision_id, recipe_id, policy_recipe_id, reference_sha256, decided_by, created_at,
            bool_or(action = 'keep') AS keeps
-    FROM retention_decisions
+    FROM standing_decisions
     GROUP BY ALL
   ) d ON d.window_id = s.decided_window_id
   LEFT JOIN current_recipes c ON c.kind = 'caption' AND c.batch = s.batch
