@@ -230,7 +230,7 @@ def longest(contest: Contest) -> list[Measure]:
 
 def _band(parameters: Mapping[str, ParameterValue]) -> tuple[int, int | None]:
     low, high = parameters["min_words"], parameters["max_words"]
-    if not isinstance(low, int) or isinstance(high, str):
+    if not isinstance(low, int) or isinstance(high, str | float):
         raise TypeError(f"min_words is {low!r}, max_words is {high!r}; `check_parameters` lets only numbers through")
     return low, high
 
