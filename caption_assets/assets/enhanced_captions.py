@@ -38,7 +38,7 @@ def enhanced_captions(
                 run.activate(NO_ENHANCEMENT)
                 context.log.info(f"{batch}: enhancement is off")
                 continue
-            recipe = enhance_recipe(values, engine.entry.identify(values.enhance.model, values.enhance.revision))
+            recipe = enhance_recipe(values, engine.identify(values.enhance_spec))
             run.activate(recipe)
             kept = [
                 row
@@ -90,7 +90,7 @@ def _enhance(
             )
         )
     rows = enhance_stream(
-        engine.load(settings.enhance.model, settings.enhance.revision),
+        engine.load(settings.enhance_spec),
         tasks,
         prompt=recipe.prompts[0].text,
         sampling=settings.sampling_params,

@@ -33,7 +33,7 @@ def vl_captions(
     values = settings.values()
     for batch in context.partition_keys:
         with stage(context, root, "vl_captions", batch, "window") as run:
-            recipe = caption_recipe(values, engine.entry.identify(values.model, values.revision))
+            recipe = caption_recipe(values, engine.identify(values.caption_spec))
             run.activate(recipe)
             run.activate(retention_recipe(values))
             missing_before = _missing(run)
@@ -64,7 +64,7 @@ def _caption(run: StageRun, engine: EngineResource, settings: Settings, recipe: 
         run.root, run.ledger, run.batch, [row for row in work if row["window_id"] in needed], settings
     )
     rows = caption_stream(
-        engine.load(settings.model, settings.revision),
+        engine.load(settings.caption_spec),
         tasks,
         _ask(settings, recipe),
         frames_reader(there, lost),

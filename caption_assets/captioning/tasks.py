@@ -162,6 +162,8 @@ def generation_columns(completion: Completion, seed: int) -> dict[str, object]:
         "text": completion.text,
         "finish_reason": completion.finish_reason,
         "seed": seed,
+        "reasoning": completion.reasoning,
+        "expected_prompt_tokens": completion.expected_prompt_tokens,
         "prompt_tokens": completion.prompt_tokens,
         "output_tokens": completion.output_tokens,
         "latency_ms": completion.latency_ms,

@@ -11,11 +11,11 @@ import dagster as dg
 from filelock import FileLock
 from pydantic import Field, PrivateAttr, create_model
 
-from caption_assets.engines.protocol import Engine, EngineIdentity
+from caption_assets.engines.protocol import Engine, EngineIdentity, EngineSpec
 from caption_assets.engines.registry import AUTO, ENGINES, EngineEntry, choose_engine
 from caption_assets.ledger.database import Ledger
 from caption_assets.root import ROOT_VARIABLE, RootFolder
-from caption_assets.settings import EnhanceSettings, Settings, SettingsModel
+from caption_assets.settings import Settings, SettingsModel
 
 BATCH_LOCK_POLL_S = 0.2
 
@@ -72,20 +72,29 @@ class EngineResource(dg.ConfigurableResource[None]):
         """The engine that was chosen, not loaded."""
         return choose_engine(self.engine)
 
-    def load(self, model: str, revision: str | None) -> Engine:
-        """Return the engine with `model` loaded."""
-        entry = self.entry
-        identity = entry.identify(model, revision)
+    def identify(self, spec: EngineSpec) -> EngineIdentity:
+        """Return what would run, without loading it."""
+        return self.entry.identify(spec)
+
+    def load(self, spec: EngineSpec) -> Engine:
+        """Return the engine that runs `spec`. One that fills a device takes the place of the one before it."""
+        identity = self.identify(spec)
         if identity not in self._loaded:
-            self._loaded[identity] = entry.load(model, revision)
+            if self.entry.exclusive:
+                self.close()
+            self._loaded[identity] = self.entry.load(spec)
         return self._loaded[identity]
+
+    def close(self) -> None:
+        """Close every engine that is loaded."""
+        while self._loaded:
+            _, engine = self._loaded.popitem()
+            engine.close()
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Close every engine that was loaded."""
         del context
-        while self._loaded:
-            _, engine = self._loaded.popitem()
-            engine.close()
+        self.close()
 
 
 def _config_fields(model: type[SettingsModel], defaults: SettingsModel) -> dict[str, Any]:
@@ -113,7 +122,9 @@ class SettingsResource(dg.ConfigurableResource[None]):
             SettingsError: a value is outside its range.
         """
         plain = {name: getattr(self, name) for name in Settings.model_fields}
-        plain["enhance"] = {name: getattr(plain["enhance"], name) for name in EnhanceSettings.model_fields}
+        for name, group in plain.items():
+            if isinstance(group, dg.Config):
+                plain[name] = {inner: getattr(group, inner) for inner in type(group).model_fields}
         return Settings.of(plain)
 
 

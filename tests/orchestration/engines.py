@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from caption_assets.engines.protocol import Completion, Engine, EngineDied, Request
+from caption_assets.engines.protocol import Completion, Engine, EngineDied, EngineSpec, Request
 from caption_assets.engines.registry import EngineEntry
 
 Answer = Callable[[Request, Iterator[Completion]], Iterator[Completion]]
@@ -48,9 +48,9 @@ class CountingEngine:
 def counting(entry: EngineEntry, log: EngineLog) -> EngineEntry:
     """The same engine, with the same identity, that writes into `log`."""
 
-    def load(model: str, revision: str | None) -> Engine:
-        log.loaded.append(model)
-        return CountingEngine(entry.load(model, revision), log)
+    def load(spec: EngineSpec) -> Engine:
+        log.loaded.append(spec.model)
+        return CountingEngine(entry.load(spec), log)
 
     return replace(entry, load=load)
 
