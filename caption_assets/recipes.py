@@ -24,7 +24,7 @@ CODE_VERSIONS: Mapping[Kind, str] = {
     "caption": "1",
     "enhance": "1",
     "preview": "2",
-    "retention": "1",
+    "retention": "2",
 }
 """Bumped by hand when the code of a stage changes what it makes from the same input."""
 
@@ -146,11 +146,12 @@ def previews_decode_again(settings: Settings) -> bool:
 
 
 def retention_recipe(settings: Settings) -> Recipe:
-    """Which policy chooses among candidates."""
+    """Which gates candidates must pass, and which policy chooses among those that do."""
     params = {
         "policy": settings.keep_candidate_mode,
         "seed": settings.retention_seed,
         "keep_original_sample": settings.keep_original_sample,
+        "gates": settings.gates.model_dump(),
     }
     return Recipe("retention", settings.keep_candidate_mode, params)
 

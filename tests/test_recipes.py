@@ -81,6 +81,16 @@ CHANGES: Mapping[str, tuple[Any, set[str]]] = {
     "keep_candidate_mode": ("all", {"retention"}),
     "retention_seed": (1, {"retention"}),
     "keep_original_sample": (False, {"retention"}),
+    "gates.min_words": (5, {"retention"}),
+    "gates.max_words": (500, {"retention"}),
+    "gates.echo_words": (8, {"retention"}),
+    "gates.max_repeated_share": (0.4, {"retention"}),
+    "gates.max_zlib_ratio": (2.5, {"retention"}),
+    "gates.script": ("Latin", {"retention"}),
+    "gates.max_foreign_share": (0.2, {"retention"}),
+    "gates.same_caption": ("drop", {"retention"}),
+    "gates.same_words": (3, {"retention"}),
+    "gates.same_distance": (0.3, {"retention"}),
     "enhance.enabled": (False, set()),
     "enhance.model": ("other", set()),
     "enhance.revision": ("abc", set()),
@@ -240,7 +250,7 @@ GOLDEN = {
     "caption": "rb805b2e289df62f4f624dc6859dbbddd",
     "enhance": "r99d9bb28d4eefc567536846d17d722b3",
     "preview": "r13960e44050f584739e5b8cd2938f048",
-    "retention": "rb2f60a1e0b1abd17a327291ac22e33f9",
+    "retention": "rce5cb841a59220efb70a33dd1f080d12",
 }
 GOLDEN_ORIGINAL = "rbec0c8740eaced2c7f39e441a6df0e18"
 CAPTION_SHAS = {

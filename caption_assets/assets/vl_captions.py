@@ -14,10 +14,11 @@ from caption_assets.orchestration.collapsing import collapsed_windows
 from caption_assets.orchestration.deciding import decide_batch
 from caption_assets.orchestration.declare import video_batch_asset
 from caption_assets.orchestration.frames import ensure_frames, frames_reader
-from caption_assets.orchestration.pictures import histogram, sample_table
+from caption_assets.orchestration.pictures import bars, histogram, sample_table
 from caption_assets.orchestration.resources import EngineResource, RootResource, SettingsResource
 from caption_assets.orchestration.stage import StageRun, recipe_rows, stage
 from caption_assets.recipes import Recipe, caption_recipe, original_recipe, retention_recipe
+from caption_assets.retention import GATES
 from caption_assets.settings import Settings
 
 
@@ -133,6 +134,12 @@ def _pictures(run: StageRun, recipe: Recipe, made: Sequence[Mapping[str, object]
         "recipe": recipe.recipe_id,
         "model": recipe.name,
     }
+    dropped = {str(row["reason_code"]): row["n"] for row in run.ledger.named("gate_counts", batch=run.batch)}
+    counts = {gate.name: int(str(dropped.get(str(gate.reason), 0))) for gate in GATES}
+    # One number each, since the UI then plots it over the batches.
+    metadata |= {f"gate {name}": dg.MetadataValue.int(count) for name, count in counts.items()}
+    if any(counts.values()):
+        metadata["candidates by gate"] = bars(counts)
     failed = [row for row in made if row["status"] == "error"]
     if failed:
         metadata["failed candidates"] = sample_table(

@@ -183,18 +183,23 @@ def reproduce(candidate_id: str, root: str | None, as_json: bool) -> None:
 
 @cli.command()
 @click.option(
-    "--policy", required=True, help="random_any, similar_one_simhash, all, first, longest, consensus, or a > b."
+    "--policy", default=None, help="random_any, similar_one_simhash, all, first, longest, consensus, or a > b."
 )
 @batch_option
 @root_option
+@set_option
 @json_option
-def retain(policy: str, batch: str | None, root: str | None, as_json: bool) -> None:
+def retain(
+    policy: str | None, batch: str | None, root: str | None, assignments: tuple[str, ...], as_json: bool
+) -> None:
     """Decide again over the candidates that are there; calls no model."""
     from caption_assets.cli.retain import retain_batches
 
     folder, ledger = open_ledger(root)
     # A policy is given as text, also one such as `null`, so it does not travel through --set.
-    settings = Settings.of({**Settings.load().model_dump(), "keep_candidate_mode": policy}, origin="--policy")
+    settings = settings_with(assignments)
+    if policy is not None:
+        settings = Settings.of({**settings.model_dump(), "keep_candidate_mode": policy}, origin="--policy")
     rows = retain_batches(folder, ledger, settings, batch)
     if batch is not None and not rows:
         raise Refusal(f"{batch}: no such batch in the ledger")

@@ -61,8 +61,8 @@ def decide(
 
     Evidence of a valid candidate: `sample_index`, `valid` (how many there are), `truncated` where it is, `behind` with
     the gate that put it behind, `duplicate_of` (the first valid candidate with the same text, edges stripped), what the
-    first policy saw, and under `then` what each later policy of the chain saw, when it was asked. A policy measures the complete candidates, the truncated ones
-    and those that a gate put behind each among themselves.
+    first policy saw, and under `then` what each later policy of the chain saw, when it was asked. A policy measures the
+    complete candidates, the truncated ones and those that a gate put behind each among themselves.
     Evidence of a dropped candidate: `gate` and what the gate saw.
 
     Raises ValueError for an unknown policy or parameter, a value out of range, and a candidate id that occurs twice.
@@ -94,7 +94,7 @@ def decide(
 
 
 def resolve_parameters(chain: Sequence[Policy], params: Mapping[str, object]) -> dict[str, ParameterValue]:
-    """Return every parameter of the policies of `chain`, checked and with defaults, and the given ones of gates, checked.
+    """Return every parameter of the policies of `chain`, with defaults, and those of gates that are given; all checked.
 
     Raises ValueError for an unknown name, a value out of range, and values that contradict each other.
     """

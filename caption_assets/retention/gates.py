@@ -284,12 +284,17 @@ GATES: tuple[Gate, ...] = (
 )
 """All gates, in the order in which they are asked; the first that fails a candidate names the reason."""
 
-DEFAULTS: Parameters = {parameter.name: parameter.default for gate in GATES for parameter in gate.parameters}
+GATE_PARAMETERS: Mapping[str, Parameter] = {
+    parameter.name: parameter for gate in GATES for parameter in gate.parameters
+}
+"""The parameters of all gates by name."""
+
+DEFAULTS: Parameters = {name: parameter.default for name, parameter in GATE_PARAMETERS.items()}
 """What gates go by where nothing else is said. Settings are stricter: `decide` alone takes the shortest caption."""
 
 
 def gate_parameters(params: Mapping[str, object], gates: Iterable[Gate]) -> dict[str, ParameterValue]:
-    """Return every parameter of `gates`: the one given in `params`, whose other names are not looked at, or its default.
+    """Return every parameter of `gates`: the one given in `params`, which may have others too, or its default.
 
     Raises ValueError for an unknown name that begins like a gate's, for a value out of range, and an unknown script.
     """

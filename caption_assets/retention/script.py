@@ -54,6 +54,8 @@ def scripts_asked_for(prompts: Iterable[str]) -> frozenset[str]:
     found: set[str] = set()
     for prompt in prompts:
         found |= {script for character in prompt if (script := script_of(character))}
+        if found & {"Hiragana", "Katakana"}:
+            found |= {"Hiragana", "Katakana", "Han"}
         for scripts, pattern in _ASKED.items():
             if pattern.search(prompt.casefold()):
                 found |= set(scripts.split())
