@@ -113,6 +113,23 @@ def original_recipe() -> Recipe:
     return Recipe("caption", "original caption", {**_identity_params(identity), "n": 1}, identity)
 
 
+def imported_recipe(origin: str, model: str) -> Recipe:
+    """The recipe of captions that were made elsewhere. origin: the layout that they came in."""
+    identity = EngineIdentity("import", "1", model, "unknown")
+    return Recipe("caption", f"{model} by {origin}", {**_identity_params(identity), "origin": origin, "n": 1}, identity)
+
+
+def imported_enhance_recipe(origin: str, model: str) -> Recipe:
+    """The recipe of enhanced captions that were made elsewhere."""
+    identity = EngineIdentity("import", "1", model, "unknown")
+    return Recipe("enhance", f"{model} by {origin}", {**_identity_params(identity), "origin": origin}, identity)
+
+
+def imported_preview_recipe(origin: str) -> Recipe:
+    """The recipe of previews that were made elsewhere."""
+    return Recipe("preview", f"by {origin}", {"origin": origin})
+
+
 def enhance_recipe(settings: Settings, identity: EngineIdentity) -> Recipe:
     """What a text model is asked about a kept caption."""
     prompt = choose_prompt(ENHANCE_PROMPTS, settings.enhance.prompt_variant, settings.enhance.prompt_text)

@@ -13,6 +13,8 @@ import click
 
 from caption_assets import __version__
 from caption_assets.engines.registry import UnknownEngine
+from caption_assets.export.folder import ExportError
+from caption_assets.imports.delivery import ImportFault
 from caption_assets.ledger.database import Ledger, LedgerError
 from caption_assets.review.person import ReviewError
 from caption_assets.root import RootError, RootFolder
@@ -21,6 +23,17 @@ from caption_assets.uploads.batches import BatchNameError
 from caption_assets.uploads.link import UploadError
 
 FAILED, BAD_USAGE = 1, 2
+
+USER_FAULTS = (
+    SettingsError,
+    RootError,
+    UploadError,
+    BatchNameError,
+    UnknownEngine,
+    ReviewError,
+    ExportError,
+    ImportFault,
+)
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -49,7 +62,16 @@ def main() -> None:
     except click.ClickException as fault:
         fault.show()
         sys.exit(fault.exit_code)
-    except (SettingsError, RootError, UploadError, BatchNameError, UnknownEngine, ReviewError) as fault:
+    except (
+        SettingsError,
+        RootError,
+        UploadError,
+        BatchNameError,
+        UnknownEngine,
+        ReviewError,
+        ExportError,
+        ImportFault,
+    ) as fault:
         click.echo(f"Error: {fault}", err=True)
         sys.exit(BAD_USAGE)
     except LedgerError as fault:
@@ -300,23 +322,63 @@ def plan(batch: str | None, engine: str, root: str | None, assignments: tuple[st
 
 
 @cli.command(name="export")
-@click.option("--format", "form", required=True, type=click.Choice(["parquet", "jsonl"]), help="Format of the table.")
+@click.option(
+    "--format",
+    "form",
+    required=True,
+    type=click.Choice(["parquet", "jsonl", "data-juicer", "nemo-curator"]),
+    help="Format of the files.",
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder; a folder per batch is made in it.")
+@click.option("--all", "everything", is_flag=True, help="Captions of older prompts and models, too.")
+@click.option("--no-videos", is_flag=True, help="data-juicer, nemo-curator: leave out the videos, links if possible.")
 @batch_option
 @root_option
-def export_command(form: str, out: Path, batch: str | None, root: str | None) -> None:
-    """Write the caption table of every batch, or of one."""
-    from caption_assets.export.table import FORMATS, caption_rows
+@set_option
+def export_command(
+    form: str,
+    out: Path,
+    everything: bool,
+    no_videos: bool,
+    batch: str | None,
+    root: str | None,
+    assignments: tuple[str, ...],
+) -> None:
+    """Write the captions of every batch, or of one, that are live and current."""
+    from caption_assets.export.formats import EXPORTS
+    from caption_assets.export.selection import ExportOptions
 
-    _, ledger = open_ledger(root)
+    options = ExportOptions(everything, settings_with(assignments).keep_original_sample, not no_videos)
+    folder, ledger = open_ledger(root)
     batches = [str(row["batch"]) for row in ledger.named("status", batch=batch)]
     if not batches:
         raise Refusal(f"{batch or 'the ledger'}: no such batch" if batch else "the ledger has no batch yet")
-    name, write = FORMATS[form]
+    complete = True
     for each in batches:
-        rows = caption_rows(ledger, each)
-        write(rows, out / each / name)
-        click.echo(f"{out / each / name}: {len(rows)} rows")
+        done = EXPORTS[form](folder, ledger, each, out, options)
+        click.echo(f"{done.path}: {done.count} rows")
+        for sentence in done.left:
+            click.echo(f"left out: {sentence}", err=True)
+        complete = complete and not done.left
+    sys.exit(0 if complete else FAILED)
+
+
+@cli.command(name="import")
+@click.option(
+    "--format", "form", required=True, type=click.Choice(["data-juicer", "nemo-curator"]), help="Layout of the files."
+)
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.option("--batch", default=None, help="Name of the batch; by default that of the file or folder.")
+@root_option
+@set_option
+@json_option
+def import_command(
+    form: str, path: Path, batch: str | None, root: str | None, assignments: tuple[str, ...], as_json: bool
+) -> None:
+    """Bring in captions that were made elsewhere, with their videos: they become candidates with their origin."""
+    from caption_assets.cli.imports import import_batch
+
+    sys.exit(import_batch(form, path, batch, RootFolder.at(root), settings_with(assignments), as_json=as_json))
 
 
 @cli.group()

@@ -169,6 +169,20 @@ TABLES: Mapping[str, Table] = {
             ),
         ),
         Table(
+            "samples",
+            "a sample that a batch was imported with, so that it can be exported again as it came",
+            ("batch", "sample_index"),
+            (
+                Column("batch", "VARCHAR", "batch (partition)"),
+                Column("sample_index", "INTEGER", "position among the samples of its file, from 0"),
+                Column("text", "VARCHAR", "its text, with special tokens"),
+                Column("videos", "VARCHAR[]", "its videos, as paths below the batch, in the order of the video tokens"),
+                Column("columns", "JSON", "its other columns"),
+                Column("origin", "VARCHAR", "the format that it came in"),
+                *_made("the import"),
+            ),
+        ),
+        Table(
             "clips",
             "a clip (content): a file, or a part of one; facts from packets and decoded frames, not from headers",
             ("clip_id", "recipe_id"),
