@@ -45,9 +45,10 @@ def import_batch(
     if as_json:
         echo_json({**entered.__dict__, "batch": name, "problems": problems})
     else:
+        beside = "" if entered.is_current else ", beside the captions that are there"
         click.echo(
             f"batch {name}: {entered.videos} new videos, {entered.samples} samples, {entered.captions} captions "
-            f"({entered.dropped} dropped by gates), {entered.previews} previews{'' if entered.is_current else ', beside the captions that are there'}"
+            f"({entered.dropped} dropped by gates){beside}, {entered.previews} previews"
         )
         for sentence in problems:
             click.echo(f"left out: {sentence}", err=True)

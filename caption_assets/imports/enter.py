@@ -43,8 +43,8 @@ KEEP_ALL = "all"
 class Entered:
     """What an import came to.
 
-    videos: those that were new. captions: those that found their window, and of these dropped, by gates. previews: those
-    that were copied. is_current: the captions are those that the batch shows.
+    videos: those that were new. captions: those that found their window; dropped: how many of them gates stopped.
+    previews: those that were copied. is_current: the captions are those that the batch shows.
     """
 
     videos: int
