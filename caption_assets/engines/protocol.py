@@ -18,6 +18,10 @@ class EngineDied(RuntimeError):
     """The engine cannot serve any further request; unfinished requests may be sent to a fresh one."""
 
 
+class EngineUnavailable(EngineDied):
+    """The engine cannot be had now, and a fresh one could not either: no server answers, or it refuses the key."""
+
+
 @dataclass(frozen=True)
 class Message:
     """One chat turn. `with_video` marks the turn that the request's frames belong to."""
