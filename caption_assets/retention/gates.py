@@ -14,7 +14,7 @@ from caption_assets.retention.model import SUPERSEDED, Candidate, Echo, Evidence
 from caption_assets.retention.parameters import Parameter, check_parameters
 from caption_assets.retention.repetition import loop_at_end, repeated_share, zlib_ratio
 from caption_assets.retention.script import ANY, AUTO, foreign_words, parse_scripts, scripts_asked_for
-from caption_assets.retention.similarity import words
+from caption_assets.retention.similarity import known_words
 from caption_assets.retention.wording import echo, meta_talk, refusal, special_token
 
 GATE_PREFIX = "gate_"
@@ -135,12 +135,12 @@ def _wrong_script(candidate: Candidate, parameters: Parameters) -> Evidence | No
 
 
 def _too_short(candidate: Candidate, parameters: Parameters) -> Evidence | None:
-    count, fewest = len(words(candidate.text)), int(_number(parameters, "gate_min_words"))
+    count, fewest = len(known_words(candidate.text)), int(_number(parameters, "gate_min_words"))
     return {"words": count, "min_words": fewest} if count < fewest else None
 
 
 def _too_long(candidate: Candidate, parameters: Parameters) -> Evidence | None:
-    count, most = len(words(candidate.text)), int(_number(parameters, "gate_max_words"))
+    count, most = len(known_words(candidate.text)), int(_number(parameters, "gate_max_words"))
     return {"words": count, "max_words": most} if count > most else None
 
 
@@ -153,7 +153,7 @@ def _same_elsewhere(candidate: Candidate, parameters: Parameters) -> Evidence | 
 
 
 def _same(candidate: Candidate, parameters: Parameters, where: Callable[[Echo], bool]) -> Evidence | None:
-    if len(words(candidate.text)) < _number(parameters, "gate_same_words"):
+    if not candidate.echoes or len(known_words(candidate.text)) < _number(parameters, "gate_same_words"):
         return None
     far = [
         found

@@ -3,7 +3,7 @@
 import zlib
 from collections import Counter
 
-from caption_assets.retention.similarity import words
+from caption_assets.retention.similarity import known_words
 
 GRAM_WORDS = 4
 MIN_WORDS = 20
@@ -21,7 +21,7 @@ def repeated_share(text: str) -> float:
 
     The duplicate n-gram measure of Gopher (Rae et al. 2021, appendix A), by words instead of characters.
     """
-    said = words(text)
+    said = known_words(text)
     if len(said) < MIN_WORDS:
         return 0.0
     grams = [tuple(said[i : i + GRAM_WORDS]) for i in range(len(said) - GRAM_WORDS + 1)]

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 
-from caption_assets.retention.similarity import words
+from caption_assets.retention.similarity import known_words
 from caption_assets.retention.wording import plain_speech
 
 AUTO, ANY = "auto", "any"
@@ -69,7 +69,7 @@ def foreign_words(text: str, allowed: frozenset[str]) -> tuple[int, int, str | N
     """
     scripts = Counter(
         script
-        for word in words(plain_speech(text))
+        for word in known_words(plain_speech(text))
         if (script := next((s for character in word if (s := script_of(character))), None))
     )
     foreign = {script: count for script, count in scripts.items() if script not in allowed}

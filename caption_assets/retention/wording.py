@@ -7,7 +7,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
-from caption_assets.retention.similarity import words
+from caption_assets.retention.similarity import known_words
 
 _QUOTED = re.compile(
     r'"[^"\n]{1,300}"|“[^”\n]{1,300}”|„[^“”\n]{1,300}[“”]|«[^»\n]{1,300}»|「[^」\n]{1,300}」|『[^』\n]{1,300}』'
@@ -147,14 +147,14 @@ def echo(text: str, prompt: str, run: int) -> str | None:
     if not asked:
         return None
     size = len(next(iter(asked)))
-    said = words(text)
+    said = known_words(text)
     runs = (tuple(said[i : i + size]) for i in range(len(said) - size + 1))
     return next((" ".join(words_) for words_ in runs if words_ in asked), None)
 
 
 @lru_cache(maxsize=64)
 def _runs(prompt: str, run: int) -> frozenset[tuple[str, ...]]:
-    asked = words(prompt)
+    asked = known_words(prompt)
     size = min(run, len(asked))
     if size < MIN_PROMPT_WORDS:
         return frozenset()
