@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from caption_assets import ids
+from caption_assets.captioning.judging import JUDGE_PROMPT, MAX_TOKENS, SAMPLING
 from caption_assets.captioning.prompts import CAPTION_PROMPTS, ENHANCE_PROMPTS, Prompt, choose_prompt
 from caption_assets.engines.protocol import EngineIdentity
 from caption_assets.ids import RecipeId
 from caption_assets.settings import Settings
 
-Kind = Literal["clip", "split", "window", "dedupe", "caption", "enhance", "drift", "on_drift", "preview", "retention"]
+Kind = Literal[
+    "clip", "split", "window", "dedupe", "caption", "enhance", "drift", "on_drift", "preview", "judge", "retention"
+]
 
 CODE_VERSIONS: Mapping[Kind, str] = {
     "clip": "1",
@@ -26,6 +29,7 @@ CODE_VERSIONS: Mapping[Kind, str] = {
     "drift": "1",
     "on_drift": "1",
     "preview": "2",
+    "judge": "1",
     "retention": "2",
 }
 """Bumped by hand when the code of a stage changes what it makes from the same input."""
@@ -113,6 +117,19 @@ def original_recipe() -> Recipe:
     """The recipe of captions that came with the videos."""
     identity = EngineIdentity("original", "1", "original", "1")
     return Recipe("caption", "original caption", {**_identity_params(identity), "n": 1}, identity)
+
+
+def judge_recipe(settings: Settings, identity: EngineIdentity) -> Recipe:
+    """How the captioning model compares two captions; it sees the window as it does for captioning."""
+    params = {
+        **_identity_params(identity),
+        "prompt_sha256": JUDGE_PROMPT.sha256,
+        "sampling_params": dict(SAMPLING),
+        "max_output_tokens": MAX_TOKENS,
+        "frame_factor": settings.frame_factor,
+        "frame_quality": settings.frame_quality,
+    }
+    return Recipe("judge", f"{identity.model_id} {JUDGE_PROMPT.name}", params, identity, (JUDGE_PROMPT,))
 
 
 def imported_recipe(origin: str, model: str) -> Recipe:

@@ -314,8 +314,8 @@ class Settings(SettingsModel):
     # retention
     keep_candidate_mode: str = Field(
         "random_any",
-        description="Which candidates are kept: random_any, similar_one_simhash, all, first, longest, consensus; "
-        "`a > b` lets b break the ties of a.",
+        description="Which candidates are kept: random_any, similar_one_simhash, all, first, longest, consensus, "
+        "judge; `a > b` lets b break the ties of a.",
     )
     retention_seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of the random policy.")
     keep_original_sample: bool = Field(

@@ -16,6 +16,7 @@ from caption_assets.orchestration.collapsing import collapsed_windows
 from caption_assets.orchestration.deciding import decide_batch
 from caption_assets.orchestration.declare import video_batch_asset
 from caption_assets.orchestration.frames import frames_when_asked
+from caption_assets.orchestration.judging import judge_batch
 from caption_assets.orchestration.pictures import bars, histogram, sample_table
 from caption_assets.orchestration.resources import EngineResource, RootResource, SettingsResource
 from caption_assets.orchestration.stage import StageRun, commit_as_they_come, recipe_rows, stage
@@ -45,6 +46,7 @@ def vl_captions(
         asked = _caption(runs, engine, values, recipe)
         for run in runs:
             made = run.ledger.named("batch_candidates", batch=run.batch, recipe=recipe.recipe_id)
+            judge_batch(run, engine, values, made)
             decide_batch(run.ledger, run.batch, made, values, run.run_id)
             _count(run, asked[run.batch])
             context.log.info(f"{run.batch}: captions by {recipe.name}, engine {engine.entry.name}")

@@ -13,7 +13,7 @@ from datetime import datetime
 from caption_assets import ids
 from caption_assets.captioning.tasks import GOOD_STATUSES
 from caption_assets.ids import RecipeId, WindowId
-from caption_assets.retention import GATES, Candidate, Echo, decide
+from caption_assets.retention import GATES, Candidate, Comparison, Echo, decide
 from caption_assets.retention.gates import first_failure, gate_parameters
 from caption_assets.retention.model import MODEL, SUPERSEDED
 
@@ -26,7 +26,7 @@ class RetentionRule:
 
     recipe_id: RecipeId
     policy: str
-    seed: int
+    seed: int = 0
     gates: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -35,15 +35,20 @@ class Surroundings:
     """What is known around the candidates of a window.
 
     prompts: what their model was asked. echoes: by candidate, the other windows of the clip with the same words.
+    comparisons: by candidate, what a judge answered about it.
     """
 
     prompts: tuple[str, ...] = ()
     echoes: Mapping[str, tuple[Echo, ...]] = field(default_factory=dict)
+    comparisons: Mapping[str, tuple[Comparison, ...]] = field(default_factory=dict)
 
     @property
     def sha256(self) -> str | None:
-        """What identifies the echoes, which may change while the candidates stay; None where there is none."""
-        said = sorted((name, *astuple(echo)) for name, found in self.echoes.items() for echo in found)
+        """What identifies all that may change while the candidates and their recipe stay; None where there is none."""
+        said = [
+            *sorted((name, *astuple(echo)) for name, found in self.echoes.items() for echo in found),
+            *sorted((name, *map(str, astuple(each))) for name, found in self.comparisons.items() for each in found),
+        ]
         return ids.digest(*said) if said else None
 
 
@@ -62,17 +67,14 @@ def decision_rows(
     """
     if not candidates:
         return []
-    plain = {str(c["candidate_id"]): _as_candidate(c, around) for c in candidates}
-    limits = gate_parameters(rule.gates, GATES)
-    refined = {
-        c["parent_candidate_id"]
-        for c in candidates
-        if c["stage"] == 2
-        and c["status"] in GOOD_STATUSES
-        and first_failure(plain[str(c["candidate_id"])], limits, GATES) is None
-    }
-    judged = [replace(c, origin=SUPERSEDED) if c.candidate_id in refined else c for c in plain.values()]
-    decision = decide(judged, rule.policy, window_id=window, seed=rule.seed, reference=reference, **rule.gates)
+    decision = decide(
+        _as_candidates(candidates, rule, around),
+        rule.policy,
+        window_id=window,
+        seed=rule.seed,
+        reference=reference,
+        **rule.gates,
+    )
     set_hash = candidate_set_hash(candidates)
     shared = {
         "decision_id": decision_id(window, rule.recipe_id, set_hash, reference, around.sha256),
@@ -100,6 +102,27 @@ def decision_rows(
     ]
 
 
+def valid_candidates(candidates: Sequence[Row], rule: RetentionRule, around: Surroundings) -> list[tuple[str, str]]:
+    """Return the id and text of each of `candidates`, as `decision_rows` takes them, that passes the gates."""
+    limits = gate_parameters(rule.gates, GATES)
+    judged = _as_candidates(candidates, rule, around)
+    return [(c.candidate_id, c.text) for c in judged if first_failure(c, limits, GATES) is None]
+
+
+def _as_candidates(candidates: Sequence[Row], rule: RetentionRule, around: Surroundings) -> list[Candidate]:
+    """Return `candidates` as retention takes them; those with a second stage that passes the gates are superseded."""
+    plain = {str(c["candidate_id"]): _as_candidate(c, around) for c in candidates}
+    limits = gate_parameters(rule.gates, GATES)
+    refined = {
+        c["parent_candidate_id"]
+        for c in candidates
+        if c["stage"] == 2
+        and c["status"] in GOOD_STATUSES
+        and first_failure(plain[str(c["candidate_id"])], limits, GATES) is None
+    }
+    return [replace(c, origin=SUPERSEDED) if c.candidate_id in refined else c for c in plain.values()]
+
+
 def candidate_set_hash(candidates: Sequence[Row]) -> str:
     """Identify the set of candidates that a decision considered, whatever their order."""
     return ids.digest(*sorted(str(c["candidate_id"]) for c in candidates))
@@ -122,4 +145,5 @@ def _as_candidate(row: Row, around: Surroundings) -> Candidate:
         origin=str(row["origin"]),
         prompts=around.prompts if row["origin"] == MODEL else (),
         echoes=around.echoes.get(str(row["candidate_id"]), ()),
+        comparisons=around.comparisons.get(str(row["candidate_id"]), ()),
     )

@@ -205,7 +205,7 @@ def reproduce(candidate_id: str, root: str | None, as_json: bool) -> None:
 
 @cli.command()
 @click.option(
-    "--policy", default=None, help="random_any, similar_one_simhash, all, first, longest, consensus, or a > b."
+    "--policy", default=None, help="random_any, similar_one_simhash, all, first, longest, judge, consensus, or a > b."
 )
 @batch_option
 @root_option

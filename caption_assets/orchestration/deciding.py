@@ -5,9 +5,12 @@ from datetime import UTC, datetime
 
 from caption_assets.captioning.decisions import RetentionRule, Surroundings, decision_rows
 from caption_assets.captioning.echoes import find_echoes
+from caption_assets.captioning.judging import by_window, comparisons
 from caption_assets.ids import WindowId, digest
 from caption_assets.ledger.database import Ledger
 from caption_assets.recipes import retention_recipe
+from caption_assets.retention import Comparison, parse_policy
+from caption_assets.retention.policies import JUDGE
 from caption_assets.settings import Settings
 
 Row = Mapping[str, object]
@@ -32,6 +35,7 @@ def decide_batch(ledger: Ledger, batch: str, candidates: Sequence[Row], settings
         by_window.setdefault(str(candidate["window_id"]), []).append(candidate)
     prompts = _prompts(ledger, candidates)
     echoes = find_echoes(candidates, ledger.named("batch_looks", batch=batch)) if _repeats(candidates) else {}
+    judged = _comparisons(ledger, batch, settings)
     now = datetime.now(UTC)
     new: list[dict[str, object]] = []
     for window, considered in by_window.items():
@@ -39,7 +43,9 @@ def decide_batch(ledger: Ledger, batch: str, candidates: Sequence[Row], settings
         reference = None if original is None else str(original)
         names = [str(row["candidate_id"]) for row in considered]
         around = Surroundings(
-            prompts.get(considered[0]["recipe_id"], ()), {name: echoes[name] for name in names if name in echoes}
+            prompts.get(considered[0]["recipe_id"], ()),
+            {name: echoes[name] for name in names if name in echoes},
+            {name: judged[name] for name in names if name in judged},
         )
         rows = decision_rows(WindowId(window), considered, rule, reference, run_id, now, around)
         new += _in_force(rows, known, latest)
@@ -72,6 +78,15 @@ def _in_force(
         again += 1
         name = "d" + digest(rows[0]["decision_id"], "again", again)
     return [{**row, "decision_id": name} for row in rows]
+
+
+def _comparisons(ledger: Ledger, batch: str, settings: Settings) -> dict[str, tuple[Comparison, ...]]:
+    """Return what the batch's judge answered about each candidate, where the policy asks for it."""
+    if not any(policy.name == JUDGE for policy in parse_policy(settings.keep_candidate_mode)):
+        return {}
+    current = ledger.named("batch_recipe", kind="judge", batch=batch)
+    rows = ledger.named("batch_judgements", batch=batch, recipe=current[0]["recipe_id"]) if current else []
+    return {name: found for _, some in by_window(rows) for name, found in comparisons(some).items()}
 
 
 def _prompts(ledger: Ledger, candidates: Sequence[Row]) -> dict[object, tuple[str, ...]]:

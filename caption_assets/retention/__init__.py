@@ -17,7 +17,7 @@ measures in similarity.py, the rules that join them in decision.py.
 
 from caption_assets.retention.decision import REASONS, decide, resolve_parameters
 from caption_assets.retention.gates import GATES, Gate, GateReason
-from caption_assets.retention.model import Candidate, Decision, Echo, ReasonCode, Verdict
+from caption_assets.retention.model import Candidate, Comparison, Decision, Echo, ReasonCode, Verdict
 from caption_assets.retention.parameters import Parameter
 from caption_assets.retention.policies import POLICIES, Policy, PolicyReason, parse_policy
 from caption_assets.retention.similarity import simhash64
@@ -27,6 +27,7 @@ __all__ = [
     "POLICIES",
     "REASONS",
     "Candidate",
+    "Comparison",
     "Decision",
     "Echo",
     "Gate",

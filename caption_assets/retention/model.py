@@ -50,6 +50,19 @@ class Echo:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """What a judge answered about a candidate and another one.
+
+    against: the other candidate. place: "first" or "second", where the judge read this one. won: whether this one was
+    chosen; None where the judge named neither.
+    """
+
+    against: str
+    place: str
+    won: bool | None
+
+
+@dataclass(frozen=True)
 class Candidate:
     """A caption that competes for a window.
 
@@ -61,6 +74,7 @@ class Candidate:
         attempt of the same sample replaces it), or another name.
     prompts: what its author was asked, word for word; empty where nothing was, or nothing is known.
     echoes: the other windows of its clip with a candidate of the same words.
+    comparisons: what a judge answered about it, for the policy `judge`.
 
     Raises ValueError for an unknown status.
     """
@@ -72,6 +86,7 @@ class Candidate:
     origin: str = MODEL
     prompts: tuple[str, ...] = ()
     echoes: tuple[Echo, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
 
     def __post_init__(self) -> None:
         if self.status not in get_args(CandidateStatus):
