@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from caption_assets import ids
+from caption_assets.captioning.judging import JUDGE_PROMPT, MAX_TOKENS, SAMPLING
 from caption_assets.captioning.prompts import CAPTION_PROMPTS, ENHANCE_PROMPTS, Prompt, choose_prompt
 from caption_assets.engines.protocol import EngineIdentity
 from caption_assets.ids import RecipeId
 from caption_assets.settings import Settings
 
-Kind = Literal["clip", "split", "window", "dedupe", "caption", "enhance", "drift", "on_drift", "preview", "retention"]
+Kind = Literal[
+    "clip", "split", "window", "dedupe", "caption", "enhance", "drift", "on_drift", "preview", "judge", "retention"
+]
 
 CODE_VERSIONS: Mapping[Kind, str] = {
     "clip": "1",
@@ -26,7 +29,8 @@ CODE_VERSIONS: Mapping[Kind, str] = {
     "drift": "1",
     "on_drift": "1",
     "preview": "2",
-    "retention": "1",
+    "judge": "1",
+    "retention": "2",
 }
 """Bumped by hand when the code of a stage changes what it makes from the same input."""
 
@@ -115,6 +119,36 @@ def original_recipe() -> Recipe:
     return Recipe("caption", "original caption", {**_identity_params(identity), "n": 1}, identity)
 
 
+def judge_recipe(settings: Settings, identity: EngineIdentity) -> Recipe:
+    """How the captioning model compares two captions; it sees the window as it does for captioning."""
+    params = {
+        **_identity_params(identity),
+        "prompt_sha256": JUDGE_PROMPT.sha256,
+        "sampling_params": dict(SAMPLING),
+        "max_output_tokens": MAX_TOKENS,
+        "frame_factor": settings.frame_factor,
+        "frame_quality": settings.frame_quality,
+    }
+    return Recipe("judge", f"{identity.model_id} {JUDGE_PROMPT.name}", params, identity, (JUDGE_PROMPT,))
+
+
+def imported_recipe(origin: str, model: str) -> Recipe:
+    """The recipe of captions that were made elsewhere. origin: the layout that they came in."""
+    identity = EngineIdentity("import", "1", model, "unknown")
+    return Recipe("caption", f"{model} by {origin}", {**_identity_params(identity), "origin": origin, "n": 1}, identity)
+
+
+def imported_enhance_recipe(origin: str, model: str) -> Recipe:
+    """The recipe of enhanced captions that were made elsewhere."""
+    identity = EngineIdentity("import", "1", model, "unknown")
+    return Recipe("enhance", f"{model} by {origin}", {**_identity_params(identity), "origin": origin}, identity)
+
+
+def imported_preview_recipe(origin: str) -> Recipe:
+    """The recipe of previews that were made elsewhere."""
+    return Recipe("preview", f"by {origin}", {"origin": origin})
+
+
 def enhance_recipe(settings: Settings, identity: EngineIdentity) -> Recipe:
     """What a text model is asked about a kept caption."""
     prompt = choose_prompt(ENHANCE_PROMPTS, settings.enhance.prompt_variant, settings.enhance.prompt_text)
@@ -159,11 +193,12 @@ def previews_decode_again(settings: Settings) -> bool:
 
 
 def retention_recipe(settings: Settings) -> Recipe:
-    """Which policy chooses among candidates."""
+    """Which gates candidates must pass, and which policy chooses among those that do."""
     params = {
         "policy": settings.keep_candidate_mode,
         "seed": settings.retention_seed,
         "keep_original_sample": settings.keep_original_sample,
+        "gates": settings.gates.model_dump(),
     }
     return Recipe("retention", settings.keep_candidate_mode, params)
 

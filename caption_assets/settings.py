@@ -19,6 +19,8 @@ from pydantic.fields import FieldInfo
 from caption_assets.captioning.prompts import CAPTION_PROMPTS, ENHANCE_PROMPTS, STAGE2_PROMPT
 from caption_assets.engines.protocol import EngineSpec, ServerOptions
 from caption_assets.retention import parse_policy
+from caption_assets.retention.gates import GATE_PARAMETERS, GATE_PREFIX
+from caption_assets.retention.script import parse_scripts
 
 SETTINGS_FILE = "caption_assets.toml"
 
@@ -189,6 +191,44 @@ class ServerSettings(SettingsModel):
         return value
 
 
+def _gate(name: str, default: Any = None) -> Any:
+    """Return the field of a gate's parameter: its range and meaning are where the gate is, in retention/gates.py."""
+    parameter = GATE_PARAMETERS[GATE_PREFIX + name]
+    value = parameter.default if default is None else default
+    return Field(value, ge=parameter.minimum, le=parameter.maximum, description=parameter.description)
+
+
+class GateSettings(SettingsModel):
+    """Thresholds of the gates that every candidate passes, written `gates.NAME`; docs/gates.md says why they are so."""
+
+    min_words: int = _gate("min_words", 3)
+    max_words: int = _gate("max_words")
+    echo_words: int = _gate("echo_words")
+    max_repeated_share: float = _gate("max_repeated_share")
+    max_zlib_ratio: float = _gate("max_zlib_ratio")
+    script: str = _gate("script")
+    max_foreign_share: float = _gate("max_foreign_share")
+    same_caption: str = _gate("same_caption")
+    same_words: int = _gate("same_words")
+    same_distance: float = _gate("same_distance")
+
+    @field_validator("script")
+    @classmethod
+    def _known_scripts(cls, value: str) -> str:
+        parse_scripts(value)
+        return value
+
+    @field_validator("same_caption")
+    @classmethod
+    def _known_way(cls, value: str) -> str:
+        return _one_of(value, GATE_PARAMETERS[GATE_PREFIX + "same_caption"].choices)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The thresholds under the names that `retention.decide` takes."""
+        return {GATE_PREFIX + name: value for name, value in self.model_dump().items()}
+
+
 class Settings(SettingsModel):
     """All settings. The names are the ones of the peers wherever a peer has the same thing."""
 
@@ -274,14 +314,15 @@ class Settings(SettingsModel):
     # retention
     keep_candidate_mode: str = Field(
         "random_any",
-        description="Which candidates are kept: random_any, similar_one_simhash, all, first, longest, consensus; "
-        "`a > b` lets b break the ties of a.",
+        description="Which candidates are kept: random_any, similar_one_simhash, all, first, longest, consensus, "
+        "judge; `a > b` lets b break the ties of a.",
     )
     retention_seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of the random policy.")
     keep_original_sample: bool = Field(
         True, description="Keep the caption of a sidecar (.txt, .json) as one more candidate."
     )
 
+    gates: GateSettings = Field(default_factory=lambda: GateSettings.model_validate({}))
     enhance: EnhanceSettings = Field(default_factory=lambda: EnhanceSettings.model_validate({}))
     openai: ServerSettings = Field(default_factory=lambda: ServerSettings.model_validate({}))
 

@@ -85,6 +85,16 @@ CHANGES: Mapping[str, tuple[Any, set[str]]] = {
     "keep_candidate_mode": ("all", {"retention"}),
     "retention_seed": (1, {"retention"}),
     "keep_original_sample": (False, {"retention"}),
+    "gates.min_words": (5, {"retention"}),
+    "gates.max_words": (500, {"retention"}),
+    "gates.echo_words": (8, {"retention"}),
+    "gates.max_repeated_share": (0.4, {"retention"}),
+    "gates.max_zlib_ratio": (2.5, {"retention"}),
+    "gates.script": ("Latin", {"retention"}),
+    "gates.max_foreign_share": (0.2, {"retention"}),
+    "gates.same_caption": ("drop", {"retention"}),
+    "gates.same_words": (3, {"retention"}),
+    "gates.same_distance": (0.3, {"retention"}),
     "enhance.enabled": (False, set()),
     "enhance.model": ("other", set()),
     "enhance.revision": ("abc", set()),
@@ -250,7 +260,7 @@ GOLDEN = {
     "drift": "rf0821b6c63dfbb8f0f49e6ee8eb2f596",
     "on_drift": "r7f0a6bd9741268b1f96ef9290510b899",
     "preview": "r13960e44050f584739e5b8cd2938f048",
-    "retention": "rb2f60a1e0b1abd17a327291ac22e33f9",
+    "retention": "rce5cb841a59220efb70a33dd1f080d12",
 }
 GOLDEN_ORIGINAL = "rbec0c8740eaced2c7f39e441a6df0e18"
 CAPTION_SHAS = {

@@ -62,7 +62,7 @@ SPLITTING = {
 OURS = {
     *SPLITTING, "dedupe_windows", "dedupe_distance", "preview_format", "preview_source",
     "retention_seed", "max_pixels", "max_duration_s", "max_frames", "max_streams", "clip_timeout_s",
-    "worker_memory_mb", "workers", "caption_batch_size", "openai",
+    "worker_memory_mb", "workers", "caption_batch_size", "openai", "gates",
 }  # fmt: skip
 
 

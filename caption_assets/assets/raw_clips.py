@@ -80,7 +80,10 @@ def _changed(run: StageRun, files: list[FoundFile], recipe: Recipe) -> list[Foun
 
 
 def _find(run: StageRun) -> list[FoundFile]:
-    """Return the files of the batch; a folder that is gone has none."""
+    """Return the files of the batch; a folder that is gone, or was taken down, has none."""
+    if run.ledger.named("takedown_of", kind="batch", object=run.batch):
+        run.log.warning(f"{run.batch}: this batch was taken down; nothing is made for it")
+        return []
     try:
         return find_files(run.root.uploads, run.batch)
     except FileNotFoundError as fault:

@@ -16,10 +16,12 @@ from caption_assets.orchestration.collapsing import collapsed_windows
 from caption_assets.orchestration.deciding import decide_batch
 from caption_assets.orchestration.declare import video_batch_asset
 from caption_assets.orchestration.frames import frames_when_asked
-from caption_assets.orchestration.pictures import histogram, sample_table
+from caption_assets.orchestration.judging import judge_batch
+from caption_assets.orchestration.pictures import bars, histogram, sample_table
 from caption_assets.orchestration.resources import EngineResource, RootResource, SettingsResource
 from caption_assets.orchestration.stage import StageRun, commit_as_they_come, recipe_rows, stage
 from caption_assets.recipes import Recipe, caption_recipe, original_recipe, retention_recipe
+from caption_assets.retention import GATES
 from caption_assets.settings import Settings
 
 
@@ -44,6 +46,7 @@ def vl_captions(
         asked = _caption(runs, engine, values, recipe)
         for run in runs:
             made = run.ledger.named("batch_candidates", batch=run.batch, recipe=recipe.recipe_id)
+            judge_batch(run, engine, values, made)
             decide_batch(run.ledger, run.batch, made, values, run.run_id)
             _count(run, asked[run.batch])
             context.log.info(f"{run.batch}: captions by {recipe.name}, engine {engine.entry.name}")
@@ -168,6 +171,12 @@ def _pictures(run: StageRun, recipe: Recipe, made: Sequence[Mapping[str, object]
         "recipe": recipe.recipe_id,
         "model": recipe.name,
     }
+    dropped = {str(row["reason_code"]): row["n"] for row in run.ledger.named("gate_counts", batch=run.batch)}
+    counts = {gate.name: int(str(dropped.get(str(gate.reason), 0))) for gate in GATES}
+    # One number each, since the UI then plots it over the batches.
+    metadata |= {f"gate {name}": dg.MetadataValue.int(count) for name, count in counts.items()}
+    if any(counts.values()):
+        metadata["candidates by gate"] = bars(counts)
     failed = [row for row in made if row["status"] == "error"]
     if failed:
         metadata["failed candidates"] = sample_table(

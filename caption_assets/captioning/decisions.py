@@ -1,30 +1,55 @@
 """From the candidates of a window to rows of retention decisions.
 
-A decision is a pure function of the candidates, the policy, its parameters and the seed; deciding again never calls a
-model. A first-stage caption that has a good second stage is set aside with the reason GATE_SUPERSEDED.
+A decision is a pure function of the candidates, what is known around them, the policy, its parameters and the seed;
+deciding again never calls a model. A first-stage caption whose second stage passes the gates is set aside with the
+reason GATE_SUPERSEDED.
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, field, replace
 from datetime import datetime
 
 from caption_assets import ids
 from caption_assets.captioning.tasks import GOOD_STATUSES
 from caption_assets.ids import RecipeId, WindowId
-from caption_assets.retention import Candidate, decide
-from caption_assets.retention.model import SUPERSEDED
+from caption_assets.retention import GATES, Candidate, Comparison, Echo, decide
+from caption_assets.retention.gates import first_failure, gate_parameters
+from caption_assets.retention.model import MODEL, SUPERSEDED
 
 Row = Mapping[str, object]
 
 
 @dataclass(frozen=True)
 class RetentionRule:
-    """A retention recipe as `decide` takes it."""
+    """A retention recipe as `decide` takes it. gates: thresholds by the names that `decide` takes."""
 
     recipe_id: RecipeId
     policy: str
-    seed: int
+    seed: int = 0
+    gates: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What is known around the candidates of a window.
+
+    prompts: what their model was asked. echoes: by candidate, the other windows of the clip with the same words.
+    comparisons: by candidate, what a judge answered about it.
+    """
+
+    prompts: tuple[str, ...] = ()
+    echoes: Mapping[str, tuple[Echo, ...]] = field(default_factory=dict)
+    comparisons: Mapping[str, tuple[Comparison, ...]] = field(default_factory=dict)
+
+    @property
+    def sha256(self) -> str | None:
+        """What identifies all that may change while the candidates and their recipe stay; None where there is none."""
+        said = [
+            *sorted((name, *astuple(echo)) for name, found in self.echoes.items() for echo in found),
+            *sorted((name, *map(str, astuple(each))) for name, found in self.comparisons.items() for each in found),
+        ]
+        return ids.digest(*said) if said else None
 
 
 def decision_rows(
@@ -34,6 +59,7 @@ def decision_rows(
     reference: str | None,
     run_id: str,
     now: datetime,
+    around: Surroundings = Surroundings(),
 ) -> list[dict[str, object]]:
     """Judge `candidates`, rows of one window and one caption recipe, and return a row for each.
 
@@ -41,12 +67,17 @@ def decision_rows(
     """
     if not candidates:
         return []
-    refined = {c["parent_candidate_id"] for c in candidates if c["stage"] == 2 and c["status"] in GOOD_STATUSES}
-    judged = [_as_candidate(c, superseded=c["candidate_id"] in refined) for c in candidates]
-    decision = decide(judged, rule.policy, window_id=window, seed=rule.seed, reference=reference)
+    decision = decide(
+        _as_candidates(candidates, rule, around),
+        rule.policy,
+        window_id=window,
+        seed=rule.seed,
+        reference=reference,
+        **rule.gates,
+    )
     set_hash = candidate_set_hash(candidates)
     shared = {
-        "decision_id": decision_id(window, rule.recipe_id, set_hash, reference),
+        "decision_id": decision_id(window, rule.recipe_id, set_hash, reference, around.sha256),
         "window_id": window,
         "recipe_id": candidates[0]["recipe_id"],
         "policy_recipe_id": rule.recipe_id,
@@ -71,21 +102,48 @@ def decision_rows(
     ]
 
 
+def valid_candidates(candidates: Sequence[Row], rule: RetentionRule, around: Surroundings) -> list[tuple[str, str]]:
+    """Return the id and text of each of `candidates`, as `decision_rows` takes them, that passes the gates."""
+    limits = gate_parameters(rule.gates, GATES)
+    judged = _as_candidates(candidates, rule, around)
+    return [(c.candidate_id, c.text) for c in judged if first_failure(c, limits, GATES) is None]
+
+
+def _as_candidates(candidates: Sequence[Row], rule: RetentionRule, around: Surroundings) -> list[Candidate]:
+    """Return `candidates` as retention takes them; those with a second stage that passes the gates are superseded."""
+    plain = {str(c["candidate_id"]): _as_candidate(c, around) for c in candidates}
+    limits = gate_parameters(rule.gates, GATES)
+    refined = {
+        c["parent_candidate_id"]
+        for c in candidates
+        if c["stage"] == 2
+        and c["status"] in GOOD_STATUSES
+        and first_failure(plain[str(c["candidate_id"])], limits, GATES) is None
+    }
+    return [replace(c, origin=SUPERSEDED) if c.candidate_id in refined else c for c in plain.values()]
+
+
 def candidate_set_hash(candidates: Sequence[Row]) -> str:
     """Identify the set of candidates that a decision considered, whatever their order."""
     return ids.digest(*sorted(str(c["candidate_id"]) for c in candidates))
 
 
-def decision_id(window: WindowId, policy_recipe: RecipeId, set_hash: str, reference: str | None) -> str:
+def decision_id(
+    window: WindowId, policy_recipe: RecipeId, set_hash: str, reference: str | None, around: str | None = None
+) -> str:
     """Identify a policy's decision: deciding the same again gives the same id, and no new row."""
-    return "d" + ids.digest(window, policy_recipe, set_hash, *(() if reference is None else (reference,)))
+    known = () if reference is None else (reference,)
+    return "d" + ids.digest(window, policy_recipe, set_hash, *known, *(() if around is None else ("around", around)))
 
 
-def _as_candidate(row: Row, *, superseded: bool) -> Candidate:
+def _as_candidate(row: Row, around: Surroundings) -> Candidate:
     return Candidate(
         candidate_id=str(row["candidate_id"]),
         text=str(row["text"] or ""),
         status=str(row["status"]),
         sample_index=int(str(row["sample_index"])),
-        origin=SUPERSEDED if superseded else str(row["origin"]),
+        origin=str(row["origin"]),
+        prompts=around.prompts if row["origin"] == MODEL else (),
+        echoes=around.echoes.get(str(row["candidate_id"]), ()),
+        comparisons=around.comparisons.get(str(row["candidate_id"]), ()),
     )

@@ -13,13 +13,27 @@ import click
 
 from caption_assets import __version__
 from caption_assets.engines.registry import UnknownEngine
+from caption_assets.export.folder import ExportError
+from caption_assets.imports.delivery import ImportFault
 from caption_assets.ledger.database import Ledger, LedgerError
+from caption_assets.review.person import ReviewError
 from caption_assets.root import RootError, RootFolder
 from caption_assets.settings import Settings, SettingsError
 from caption_assets.uploads.batches import BatchNameError
 from caption_assets.uploads.link import UploadError
 
 FAILED, BAD_USAGE = 1, 2
+
+USER_FAULTS = (
+    SettingsError,
+    RootError,
+    UploadError,
+    BatchNameError,
+    UnknownEngine,
+    ReviewError,
+    ExportError,
+    ImportFault,
+)
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -48,7 +62,16 @@ def main() -> None:
     except click.ClickException as fault:
         fault.show()
         sys.exit(fault.exit_code)
-    except (SettingsError, RootError, UploadError, BatchNameError, UnknownEngine) as fault:
+    except (
+        SettingsError,
+        RootError,
+        UploadError,
+        BatchNameError,
+        UnknownEngine,
+        ReviewError,
+        ExportError,
+        ImportFault,
+    ) as fault:
         click.echo(f"Error: {fault}", err=True)
         sys.exit(BAD_USAGE)
     except LedgerError as fault:
@@ -182,22 +205,103 @@ def reproduce(candidate_id: str, root: str | None, as_json: bool) -> None:
 
 @cli.command()
 @click.option(
-    "--policy", required=True, help="random_any, similar_one_simhash, all, first, longest, consensus, or a > b."
+    "--policy", default=None, help="random_any, similar_one_simhash, all, first, longest, judge, consensus, or a > b."
 )
 @batch_option
 @root_option
+@set_option
 @json_option
-def retain(policy: str, batch: str | None, root: str | None, as_json: bool) -> None:
+def retain(
+    policy: str | None, batch: str | None, root: str | None, assignments: tuple[str, ...], as_json: bool
+) -> None:
     """Decide again over the candidates that are there; calls no model."""
     from caption_assets.cli.retain import retain_batches
 
     folder, ledger = open_ledger(root)
     # A policy is given as text, also one such as `null`, so it does not travel through --set.
-    settings = Settings.of({**Settings.load().model_dump(), "keep_candidate_mode": policy}, origin="--policy")
+    settings = settings_with(assignments)
+    if policy is not None:
+        settings = Settings.of({**settings.model_dump(), "keep_candidate_mode": policy}, origin="--policy")
     rows = retain_batches(folder, ledger, settings, batch)
     if batch is not None and not rows:
         raise Refusal(f"{batch}: no such batch in the ledger")
     echo_json(rows) if as_json else echo_table(rows)
+
+
+@cli.command()
+@click.argument("window_id")
+@click.argument("candidate_ids", nargs=-1)
+@click.option("--none", "keep_none", is_flag=True, help="Keep no caption of this window.")
+@click.option("--withdraw", is_flag=True, help="Take the override back: policies decide again.")
+@click.option("--by", required=True, help="Who decides.")
+@click.option("--note", default=None, help="Why.")
+@root_option
+@json_option
+def override(
+    window_id: str,
+    candidate_ids: tuple[str, ...],
+    keep_none: bool,
+    withdraw: bool,
+    by: str,
+    note: str | None,
+    root: str | None,
+    as_json: bool,
+) -> None:
+    """Keep the captions that a person chooses, the best first, whatever policies and gates say."""
+    from caption_assets.review import override as keep
+    from caption_assets.review import withdraw_override
+
+    if bool(candidate_ids) + keep_none + withdraw != 1:
+        raise Refusal("name the candidates to keep, or say --none, or --withdraw")
+    folder, _ = open_ledger(root)
+    if withdraw:
+        rows = withdraw_override(folder, window_id, by=by, note=note)
+    else:
+        rows = keep(folder, window_id, candidate_ids, by=by, note=note)
+    shown = [{name: row[name] for name in ("candidate_id", "action", "reason_code", "decided_by")} for row in rows]
+    echo_json(shown) if as_json else echo_table(shown)
+
+
+@cli.command()
+@click.argument("clip_ids", nargs=-1)
+@click.option("--batch", "batches", multiple=True, help="Take down this batch, too.")
+@click.option("--delete-bytes", is_flag=True, help="Delete uploads, sidecars, packed frames and previews, for good.")
+@click.option("--withdraw", is_flag=True, help="Show them again; impossible once bytes were deleted.")
+@click.option("--by", required=True, help="Who decides.")
+@click.option("--reason", required=True, help="Why.")
+@root_option
+@json_option
+def takedown(
+    clip_ids: tuple[str, ...],
+    batches: tuple[str, ...],
+    delete_bytes: bool,
+    withdraw: bool,
+    by: str,
+    reason: str,
+    root: str | None,
+    as_json: bool,
+) -> None:
+    """Hide clips or whole batches from every view and export, at once and for later runs too."""
+    from caption_assets.review import take_down, withdraw_takedown
+
+    if withdraw and delete_bytes:
+        raise Refusal("--withdraw deletes nothing; leave --delete-bytes out")
+    folder, _ = open_ledger(root)
+    if withdraw:
+        done = withdraw_takedown(folder, clips=clip_ids, batches=batches, by=by, reason=reason)
+    else:
+        done = take_down(folder, clips=clip_ids, batches=batches, by=by, reason=reason, delete_files=delete_bytes)
+    if as_json:
+        echo_json({"objects": done.objects, "batches": done.batches, "files": done.files, "bytes": done.bytes,
+                   "left": done.left})  # fmt: skip
+    else:
+        for kind, name in done.objects:
+            click.echo(f"{kind} {name}: {'shown again' if withdraw else 'hidden'}")
+        if delete_bytes:
+            click.echo(f"{done.files} files deleted, {done.bytes:,} bytes")
+        for reason_left in done.left:
+            click.echo(f"not deleted: {reason_left}", err=True)
+    sys.exit(FAILED if done.left else 0)
 
 
 @cli.command()
@@ -218,23 +322,63 @@ def plan(batch: str | None, engine: str, root: str | None, assignments: tuple[st
 
 
 @cli.command(name="export")
-@click.option("--format", "form", required=True, type=click.Choice(["parquet", "jsonl"]), help="Format of the table.")
+@click.option(
+    "--format",
+    "form",
+    required=True,
+    type=click.Choice(["parquet", "jsonl", "data-juicer", "nemo-curator"]),
+    help="Format of the files.",
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder; a folder per batch is made in it.")
+@click.option("--all", "everything", is_flag=True, help="Captions of older prompts and models, too.")
+@click.option("--no-videos", is_flag=True, help="data-juicer, nemo-curator: leave out the videos, links if possible.")
 @batch_option
 @root_option
-def export_command(form: str, out: Path, batch: str | None, root: str | None) -> None:
-    """Write the caption table of every batch, or of one."""
-    from caption_assets.export.table import FORMATS, caption_rows
+@set_option
+def export_command(
+    form: str,
+    out: Path,
+    everything: bool,
+    no_videos: bool,
+    batch: str | None,
+    root: str | None,
+    assignments: tuple[str, ...],
+) -> None:
+    """Write the captions of every batch, or of one, that are live and current."""
+    from caption_assets.export.formats import EXPORTS
+    from caption_assets.export.selection import ExportOptions
 
-    _, ledger = open_ledger(root)
+    options = ExportOptions(everything, settings_with(assignments).keep_original_sample, not no_videos)
+    folder, ledger = open_ledger(root)
     batches = [str(row["batch"]) for row in ledger.named("status", batch=batch)]
     if not batches:
         raise Refusal(f"{batch or 'the ledger'}: no such batch" if batch else "the ledger has no batch yet")
-    name, write = FORMATS[form]
+    complete = True
     for each in batches:
-        rows = caption_rows(ledger, each)
-        write(rows, out / each / name)
-        click.echo(f"{out / each / name}: {len(rows)} rows")
+        done = EXPORTS[form](folder, ledger, each, out, options)
+        click.echo(f"{done.path}: {done.count} rows")
+        for sentence in done.left:
+            click.echo(f"left out: {sentence}", err=True)
+        complete = complete and not done.left
+    sys.exit(0 if complete else FAILED)
+
+
+@cli.command(name="import")
+@click.option(
+    "--format", "form", required=True, type=click.Choice(["data-juicer", "nemo-curator"]), help="Layout of the files."
+)
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.option("--batch", default=None, help="Name of the batch; by default that of the file or folder.")
+@root_option
+@set_option
+@json_option
+def import_command(
+    form: str, path: Path, batch: str | None, root: str | None, assignments: tuple[str, ...], as_json: bool
+) -> None:
+    """Bring in captions that were made elsewhere, with their videos: they become candidates with their origin."""
+    from caption_assets.cli.imports import import_batch
+
+    sys.exit(import_batch(form, path, batch, RootFolder.at(root), settings_with(assignments), as_json=as_json))
 
 
 @cli.group()

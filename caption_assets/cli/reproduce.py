@@ -31,7 +31,8 @@ def reproduce_candidate(root: RootFolder, ledger: Ledger, candidate_id: str) -> 
         return None
     row = found[0]
     if row["origin"] != "model":
-        raise Refusal(f"{candidate_id} came with the video; there is nothing to make again")
+        where = "came with the video" if row["origin"] == "original" else f"was imported from {row['origin']}"
+        raise Refusal(f"{candidate_id} {where}; there is nothing to make again")
     params = json.loads(str(row["params"]))
     window = WindowId(str(row["window_id"]))
     if row["batch"] is None:

@@ -2,7 +2,7 @@
 
 import uuid
 
-from caption_assets.export.table import FORMATS, caption_rows
+from caption_assets.export.table import write_tables
 from caption_assets.ledger.database import Ledger
 from caption_assets.orchestration.deciding import decide_batch
 from caption_assets.orchestration.stage import recipe_rows
@@ -26,9 +26,7 @@ def retain_batches(root: RootFolder, ledger: Ledger, settings: Settings, batch: 
             ledger.commit(run_id, each, recipe_rows(recipe, each, "command:retain", run_id))
         candidates = ledger.named("batch_candidates", batch=each, recipe=caption_recipes[each])
         decided = decide_batch(ledger, each, candidates, settings, run_id)
-        table = caption_rows(ledger, each)
-        for name, write in FORMATS.values():
-            write(table, root.exports(each) / name)
+        table = write_tables(root, ledger, each)
         windows = len({row["window_id"] for row in candidates})
         rows.append(
             {"batch": each, "policy": settings.keep_candidate_mode, "windows": windows, "decided": decided,

@@ -79,15 +79,22 @@ def run_batch(
     name = upload.batch
     if not as_json:
         click.echo(f"batch {name}: {new_files} new files in {root.uploads / name}, engine {chosen.name}", err=True)
-    result = _execute(name, engine, root, settings, quiet=as_json)
-    if any(fault.endswith(INTERRUPTED) for fault in _faults(result)):
+    result = execute(name, engine, root, settings, quiet=as_json)
+    if any(fault.endswith(INTERRUPTED) for fault in faults_of(result)):
         raise KeyboardInterrupt
     return _report(Ledger(root), root, name, result, as_json=as_json)
 
 
-def _execute(
-    batch: str, engine: str, root: RootFolder, settings: Settings, *, quiet: bool
+def execute(
+    batch: str,
+    engine: str,
+    root: RootFolder,
+    settings: Settings,
+    *,
+    quiet: bool,
+    assets: Sequence[str] | None = None,
 ) -> dg.ExecuteInProcessResult:
+    """Run the main job on a batch, or only some of its assets."""
     from caption_assets.definitions import defs  # reads caption_assets.toml, so only when a run starts
 
     config = {
@@ -109,7 +116,11 @@ def _execute(
             try:
                 logging.getLogger("dagster").setLevel(logging.CRITICAL)
                 return job.execute_in_process(
-                    partition_key=batch, instance=instance, run_config=config, raise_on_error=False
+                    partition_key=batch,
+                    instance=instance,
+                    run_config=config,
+                    raise_on_error=False,
+                    asset_selection=None if assets is None else [dg.AssetKey(name) for name in assets],
                 )
             finally:
                 if listener:
@@ -144,7 +155,7 @@ def _report(ledger: Ledger, root: RootFolder, batch: str, result: dg.ExecuteInPr
     assets = ledger.named("run_summary", run=result.run_id, batch=batch)
     problems = ledger.named("problems", batch=batch)
     notes = ledger.named("notes", batch=batch)
-    faults = _faults(result)
+    faults = faults_of(result)
     checks = [
         event.asset_check_evaluation_data
         for event in result.all_events
@@ -190,7 +201,7 @@ def _print_report(
         click.echo(f"captions: {exports / 'captions.jsonl'} and captions.parquet")
 
 
-def _faults(result: dg.ExecuteInProcessResult) -> list[str]:
+def faults_of(result: dg.ExecuteInProcessResult) -> list[str]:
     """Return a line for each exception that stopped a step or the run: the innermost cause says what happened."""
     lines = []
     for event in result.all_events:

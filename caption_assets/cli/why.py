@@ -2,6 +2,7 @@
 
 import json
 import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -9,6 +10,8 @@ import click
 from caption_assets.cli.main import in_one_line
 from caption_assets.ledger.database import Ledger
 from caption_assets.retention import REASONS
+from caption_assets.review.overrides import PersonReason
+from caption_assets.review.person import PERSON
 
 
 def explain(ledger: Ledger, window_id: str) -> dict[str, Any] | None:
@@ -17,7 +20,7 @@ def explain(ledger: Ledger, window_id: str) -> dict[str, Any] | None:
     if not windows:
         return None
     candidates = ledger.named("why_candidates", window=window_id)
-    reasons = {str(code): sentence for code, sentence in REASONS.items()}
+    reasons = {str(code): code.sentence for code in (*REASONS, *PersonReason)}
     for candidate in candidates:
         candidate["reason"] = reasons.get(str(candidate["reason_code"]))
         candidate["evidence"] = json.loads(str(candidate["evidence"])) if candidate["evidence"] else None
@@ -30,10 +33,12 @@ def explain(ledger: Ledger, window_id: str) -> dict[str, Any] | None:
     skips = ledger.query("SELECT * FROM enhancement_skips WHERE window_id = $window ORDER BY ALL", window=window_id)
     return {
         "window": windows[0],
+        "takedowns": ledger.named("why_takedowns", window=window_id),
         "duplicates": duplicates,
         "candidates": candidates,
         "enhancements": enhancements,
         "not_enhanced": skips,
+        "history": ledger.named("why_history", window=window_id),
     }
 
 
@@ -50,6 +55,10 @@ def print_explanation(explanation: dict[str, Any]) -> None:
         click.echo(f"  in {in_one_line(file)}")
     if window["error"]:
         click.echo(f"  {window['error']}")
+    for row in explanation["takedowns"]:
+        what = "shown again" if row["reason_code"] == "WITHDRAWN" else f"taken down, files {row['files'] or 'kept'}"
+        click.echo(f"  {row['object_kind']} {row['object_id']} {what}, by {row['requested_by']} "
+                   f"on {_when(row)}: {in_one_line(row['detail'] or 'no reason given')}")  # fmt: skip
     for duplicate in explanation["duplicates"]:
         shown = "whose captions it shows" if duplicate["is_shown"] else "but it shows the captions it has itself"
         click.echo(f"  in {in_one_line(duplicate['batch'])} it is collapsed ({duplicate['mode']}, distance "
@@ -73,9 +82,19 @@ def print_explanation(explanation: dict[str, Any]) -> None:
     for skip in explanation["not_enhanced"]:
         subject = skip["candidate_id"] or "this window"
         click.echo(f"\nin {in_one_line(skip['batch'])} {subject} is not enhanced: {skip['reason_code']}")
+    if any(row["decided_by"].startswith(PERSON) for row in explanation["history"]):
+        click.echo("\ndecisions, the oldest first:")
+        for row in explanation["history"]:
+            said = "withdraws" if row["is_withdrawal"] else f"keeps {', '.join(row['kept']) or 'none'}"
+            note = f": {in_one_line(row['note'])}" if row["note"] else ""
+            click.echo(f"  {_when(row)}  {row['decided_by']} ({row['policy']}) {said}{note}")
     prompts = {c["prompt"] for c in explanation["candidates"] if c["prompt"]}
     for prompt in sorted(prompts):
         click.echo("\nprompt:\n" + textwrap.indent(textwrap.fill(prompt, 110), "  "))
+
+
+def _when(row: Mapping[str, Any]) -> str:
+    return f"{row['created_at']:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _print_enhancement(enhancement: dict[str, Any]) -> None:

@@ -58,7 +58,7 @@ class Request:
     """
 
     request_id: str
-    purpose: Literal["caption", "refine", "enhance"]
+    purpose: Literal["caption", "refine", "enhance", "judge"]
     messages: Sequence[Message]
     seeds: Sequence[int]
     max_tokens: int

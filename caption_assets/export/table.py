@@ -12,6 +12,7 @@ import polars as pl
 
 from caption_assets.ledger.database import Ledger
 from caption_assets.ledger.schema import POLARS_TYPES, Column
+from caption_assets.root import RootFolder
 
 COLUMNS: tuple[Column, ...] = (
     Column("batch", "VARCHAR", "batch (partition)"),
@@ -124,6 +125,14 @@ FORMATS: Mapping[str, tuple[str, Callable[[Sequence[Row], Path], None]]] = {
     "jsonl": ("captions.jsonl", write_jsonl),
 }
 """Formats of the caption table: name of the file, and how it is written."""
+
+
+def write_tables(root: RootFolder, ledger: Ledger, batch: str) -> list[dict[str, object]]:
+    """Write the caption table of a batch into its folder in `exports/`, in every format; return its rows."""
+    rows = caption_rows(ledger, batch)
+    for name, write in FORMATS.values():
+        write(rows, root.exports(batch) / name)
+    return rows
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:

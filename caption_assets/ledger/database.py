@@ -35,6 +35,9 @@ LOCK_TIMEOUT_S = 600.0
 READING = ([duckdb.StatementType.SELECT], [duckdb.StatementType.EXPLAIN])
 """What `query` runs. Alone, since a COMMIT in front of a second statement would end the read-only transaction."""
 
+VIEWS = ("people", "views")
+"""Files of views, in the order in which they need one another."""
+
 LOCK_POLL_S = 0.005
 
 
@@ -322,7 +325,8 @@ def _transaction(connection: duckdb.DuckDBPyConnection, mode: str = "") -> Itera
 def _create(connection: duckdb.DuckDBPyConnection) -> None:
     for table in TABLES.values():
         connection.execute(table.ddl)
-    connection.execute(load_sql("views"))
+    for name in VIEWS:
+        connection.execute(load_sql(name))
     connection.execute(
         "CREATE TABLE ledger_schema AS SELECT CAST($version AS INTEGER) AS version", {"version": SCHEMA_VERSION}
     )

@@ -1,6 +1,7 @@
 """What a materialization shows: tables of samples, strips of frames, histograms."""
 
 import base64
+import html
 from collections.abc import Mapping, Sequence
 
 import dagster as dg
@@ -11,6 +12,7 @@ MAX_PICTURE_BYTES = 150_000
 """Pictures live in Dagster's event log: a larger one is left out, with a word."""
 
 HISTOGRAM_WIDTH, HISTOGRAM_HEIGHT = 480, 160
+BAR_LABEL, BAR_PITCH = 130, 20
 
 
 def sample_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> dg.TableMetadataValue:
@@ -40,6 +42,23 @@ def histogram(values: Sequence[float], unit: str, bins: int = 12) -> dg.Markdown
     for value in values:
         counts[min(int((value - low) / width), bins - 1)] += 1
     return picture(_bars(counts).encode(), "image/svg+xml", f"{len(values)} values, {low:g} to {high:g} {unit}")
+
+
+def bars(counts: Mapping[str, int]) -> dg.MarkdownMetadataValue:
+    """Return a bar for each name that was counted, with its number, as an SVG picture."""
+    shown = {name: count for name, count in counts.items() if count}
+    longest = max(shown.values(), default=1)
+    lines = []
+    for index, (name, count) in enumerate(shown.items()):
+        y, width = index * BAR_PITCH, (HISTOGRAM_WIDTH - 2 * BAR_LABEL) * count / longest
+        lines.append(
+            f'<text x="{BAR_LABEL - 6}" y="{y + 15}" font-size="12" text-anchor="end">{html.escape(name)}</text>'
+            f'<rect x="{BAR_LABEL}" y="{y + 3}" width="{max(width, 1):.1f}" height="{BAR_PITCH - 6}" fill="#4f43dd"/>'
+            f'<text x="{BAR_LABEL + width + 6:.1f}" y="{y + 15}" font-size="12">{count}</text>'
+        )
+    size = f'width="{HISTOGRAM_WIDTH}" height="{BAR_PITCH * max(len(shown), 1)}"'
+    drawn = f'<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" {size}>{"".join(lines)}</svg>'
+    return picture(drawn.encode(), "image/svg+xml", ", ".join(f"{name} {count}" for name, count in shown.items()))
 
 
 def _bars(counts: Sequence[int]) -> str:

@@ -11,12 +11,13 @@ decision can be made again at any time, from the ledger alone.
     >>> [str(verdict.reason_code) for verdict in decision.verdicts]
     ['ONLY_CANDIDATE', 'GATE_ERROR']
 
-Gates are in gates.py, policies in policies.py, text measures in similarity.py, the rules that join them in decision.py.
+Gates are in gates.py (what they look for in wording.py, repetition.py and script.py), policies in policies.py, text
+measures in similarity.py, the rules that join them in decision.py.
 """
 
 from caption_assets.retention.decision import REASONS, decide, resolve_parameters
 from caption_assets.retention.gates import GATES, Gate, GateReason
-from caption_assets.retention.model import Candidate, Decision, ReasonCode, Verdict
+from caption_assets.retention.model import Candidate, Comparison, Decision, Echo, ReasonCode, Verdict
 from caption_assets.retention.parameters import Parameter
 from caption_assets.retention.policies import POLICIES, Policy, PolicyReason, parse_policy
 from caption_assets.retention.similarity import simhash64
@@ -26,7 +27,9 @@ __all__ = [
     "POLICIES",
     "REASONS",
     "Candidate",
+    "Comparison",
     "Decision",
+    "Echo",
     "Gate",
     "GateReason",
     "Parameter",

@@ -5,7 +5,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from caption_assets.retention.gates import GATES, GateFailure, GateReason, first_failure
+from caption_assets.retention.gates import (
+    GATE_PREFIX,
+    GATES,
+    GateFailure,
+    GateReason,
+    first_failure,
+    first_flaw,
+    gate_parameters,
+)
 from caption_assets.retention.model import (
     Action,
     Candidate,
@@ -44,15 +52,17 @@ def decide(
 
     * a candidate that fails a gate is dropped and has no rank;
     * truncated candidates rank behind all others, so one of them wins only where no other kind is valid;
+    * of either kind, those that a gate puts behind (`Gate.mode`) rank behind those that it does not;
     * what the policies of the chain measure, one after the other;
     * the canonical order (sample_index, candidate_id).
 
     So the result does not depend on the order of `candidates`, only on what they are. It is a pure function of its
     arguments: nothing is read, nothing is drawn that could not be drawn again.
 
-    Evidence of a valid candidate: `sample_index`, `valid` (how many there are), `truncated` where it is, `duplicate_of`
-    (the first valid candidate with the same text, edges stripped), what the first policy saw, and under `then` what
-    each later policy of the chain saw, when it was asked. A policy measures truncated candidates among themselves.
+    Evidence of a valid candidate: `sample_index`, `valid` (how many there are), `truncated` where it is, `behind` with
+    the gate that put it behind, `duplicate_of` (the first valid candidate with the same text, edges stripped), what the
+    first policy saw, and under `then` what each later policy of the chain saw, when it was asked. A policy measures the
+    complete candidates, the truncated ones and those that a gate put behind each among themselves.
     Evidence of a dropped candidate: `gate` and what the gate saw.
 
     Raises ValueError for an unknown policy or parameter, a value out of range, and a candidate id that occurs twice.
@@ -63,13 +73,15 @@ def decide(
     given = tuple(candidates)
     _check_ids(given, window_id)
 
-    failures = {c.candidate_id: failure for c in given if (failure := first_failure(c, parameters, GATES)) is not None}
+    limits = gate_parameters(params, GATES)
+    failures = {c.candidate_id: failure for c in given if (failure := first_failure(c, limits, GATES)) is not None}
     valid = tuple(
         sorted((c for c in given if c.candidate_id not in failures), key=lambda c: (c.sample_index, c.candidate_id))
     )
+    flaws = {c.candidate_id: flaw for c in valid if (flaw := first_flaw(c, limits, GATES)) is not None}
     contest = Contest(valid, valid, window_id, seed, reference, parameters)
     verdicts = {failed: _gate_verdict(failed, failure) for failed, failure in failures.items()}
-    verdicts |= {verdict.candidate_id: verdict for verdict in _judge(contest, chain)}
+    verdicts |= {verdict.candidate_id: verdict for verdict in _judge(contest, chain, flaws)}
     agreements = [p.agreement(contest) for p in chain if p.agreement is not None]
     return Decision(
         window_id=window_id,
@@ -82,16 +94,17 @@ def decide(
 
 
 def resolve_parameters(chain: Sequence[Policy], params: Mapping[str, object]) -> dict[str, ParameterValue]:
-    """Return every parameter of the policies of `chain` and of the gates, with `params` checked and defaults added.
+    """Return every parameter of the policies of `chain`, with defaults, and those of gates that are given; all checked.
 
     Raises ValueError for an unknown name, a value out of range, and values that contradict each other.
     """
     allowed = [parameter for policy in chain for parameter in policy.parameters]
-    allowed += [parameter for gate in GATES for parameter in gate.parameters]
-    resolved = check_parameters(f"policy {policy_name(chain)!r}", allowed, params)
+    of_policies = {name: value for name, value in params.items() if not name.startswith(GATE_PREFIX)}
+    resolved = check_parameters(f"policy {policy_name(chain)!r}", allowed, of_policies)
     for policy in chain:
         policy.check(resolved)
-    return resolved
+    gates = gate_parameters(params, GATES)
+    return {**resolved, **{name: gates[name] for name in params if name.startswith(GATE_PREFIX)}}
 
 
 def _check_ids(candidates: Sequence[Candidate], window_id: str) -> None:
@@ -113,12 +126,18 @@ class _Ranked:
     path: tuple[tuple[Policy, Measure], ...]
 
 
-def _judge(contest: Contest, chain: Sequence[Policy]) -> list[Verdict]:
-    """Return the verdicts over the valid candidates, the best first."""
-    complete = [c for c in contest.valid if c.status != "truncated"]
-    truncated = [c for c in contest.valid if c.status == "truncated"]
-    competing = complete or truncated
-    ranked = [r for group in (complete, truncated) for r in _rank(group, chain, contest)]
+def _judge(contest: Contest, chain: Sequence[Policy], flaws: Mapping[str, GateFailure]) -> list[Verdict]:
+    """Return the verdicts over the valid candidates, the best first.
+
+    flaws: what puts a candidate behind the others, by candidate id.
+    """
+
+    def class_of(candidate: Candidate) -> tuple[bool, bool]:
+        return candidate.status == "truncated", candidate.candidate_id in flaws
+
+    classes = sorted({class_of(candidate) for candidate in contest.valid})
+    groups = [[c for c in contest.valid if class_of(c) == each] for each in classes]
+    ranked = [entry for group in groups for entry in _rank(group, chain, contest)]
     first_with_text: dict[str, str] = {}
     for candidate in contest.valid:
         first_with_text.setdefault(candidate.text.strip(), candidate.candidate_id)
@@ -126,12 +145,16 @@ def _judge(contest: Contest, chain: Sequence[Policy]) -> list[Verdict]:
     verdicts = []
     for index, entry in enumerate(ranked):
         candidate = entry.candidate
+        flaw = flaws.get(candidate.candidate_id)
+        reason: ReasonCode
         if chain[0].keeps_all:
             reason = entry.path[0][1].won
         elif index == 0:
-            reason = PolicyReason.ONLY_CANDIDATE if len(competing) == 1 else _why_won(ranked[0], ranked[1])
-        elif candidate.status == "truncated" and complete:
+            reason = PolicyReason.ONLY_CANDIDATE if len(groups[0]) == 1 else _why_won(ranked[0], ranked[1])
+        elif class_of(candidate)[0] > classes[0][0]:
             reason = PolicyReason.TRUNCATED
+        elif flaw is not None and class_of(candidate) > classes[0]:
+            reason = flaw.gate.reason
         else:
             reason = _why_lost(entry, ranked[0])
         original = first_with_text[candidate.text.strip()]
@@ -139,6 +162,7 @@ def _judge(contest: Contest, chain: Sequence[Policy]) -> list[Verdict]:
             "sample_index": candidate.sample_index,
             "valid": len(contest.valid),
             **({"truncated": True} if candidate.status == "truncated" else {}),
+            **({"behind": {"gate": flaw.gate.name, **flaw.evidence}} if flaw is not None else {}),
             **({"duplicate_of": original} if original != candidate.candidate_id else {}),
             **_path_evidence(entry),
         }

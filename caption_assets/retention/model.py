@@ -11,7 +11,7 @@ from typing import Literal, Self, get_args
 CandidateStatus = Literal["ok", "truncated", "empty", "refused", "error"]
 Action = Literal["keep", "drop"]
 DecisionStatus = Literal["kept", "no_candidates", "none_valid"]
-ParameterValue = int | str | None
+ParameterValue = int | float | str | None
 JsonValue = str | int | float | bool | None | Mapping[str, "JsonValue"]
 Evidence = Mapping[str, JsonValue]
 
@@ -38,6 +38,31 @@ class ReasonCode(StrEnum):
 
 
 @dataclass(frozen=True)
+class Echo:
+    """Another window of the same clip, for which the same words were said.
+
+    distance: how different the two windows look, the mean share of perceptual hash bits that differ, 0 to 1.
+    """
+
+    window_id: str
+    distance: float
+    is_neighbour: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a judge answered about a candidate and another one.
+
+    against: the other candidate. place: "first" or "second", where the judge read this one. won: whether this one was
+    chosen; None where the judge named neither.
+    """
+
+    against: str
+    place: str
+    won: bool | None
+
+
+@dataclass(frozen=True)
 class Candidate:
     """A caption that competes for a window.
 
@@ -47,6 +72,9 @@ class Candidate:
     sample_index: the model's own numbering, from 0; any integer is accepted, so an original may come before or after.
     origin: who wrote it: "model", "original" (the caption that came with the video), "superseded" (a newer stage or
         attempt of the same sample replaces it), or another name.
+    prompts: what its author was asked, word for word; empty where nothing was, or nothing is known.
+    echoes: the other windows of its clip with a candidate of the same words.
+    comparisons: what a judge answered about it, for the policy `judge`.
 
     Raises ValueError for an unknown status.
     """
@@ -56,6 +84,9 @@ class Candidate:
     status: str = "ok"
     sample_index: int = 0
     origin: str = MODEL
+    prompts: tuple[str, ...] = ()
+    echoes: tuple[Echo, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
 
     def __post_init__(self) -> None:
         if self.status not in get_args(CandidateStatus):
@@ -86,7 +117,7 @@ class Decision:
     """The verdicts over all candidates of one window, in the order in which the candidates were given.
 
     policy: the policy or chain in its canonical spelling, such as "consensus > longest".
-    parameters: every parameter that applied, defaults included.
+    parameters: every parameter of the policies, defaults included, and those of gates that were given.
     agreement: how much the valid candidates say the same, 0 to 1 (see `policies.agreement`). None without the
         consensus policy, and with fewer than two valid candidates: a caption alone agrees with nothing.
     """

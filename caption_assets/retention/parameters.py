@@ -3,23 +3,25 @@
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import isfinite
+from typing import TypeGuard
 
 from caption_assets.retention.model import ParameterValue
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A setting of a policy or gate: an `int` within [minimum, maximum], or a `str` out of `choices`.
+    """A setting of a policy or gate: a number within [minimum, maximum], or a `str` out of `choices`.
 
     `None` is accepted when it is the default, and then means "no limit".
     """
 
     name: str
-    type: type[int] | type[str]
+    type: type[int] | type[float] | type[str]
     default: ParameterValue
     description: str
-    minimum: int | None = None
-    maximum: int | None = None
+    minimum: float | None = None
+    maximum: float | None = None
     choices: tuple[str, ...] = ()
 
     @property
@@ -33,11 +35,16 @@ class Parameter:
             text = f"any {self.type.__name__}"
         return f"{text}, or None" if self.default is None else text
 
+    def _is_number(self, value: object) -> TypeGuard[int | float]:
+        if isinstance(value, bool) or self.type is str:
+            return False
+        return isinstance(value, int) or (self.type is float and isinstance(value, float) and isfinite(value))
+
     def check(self, value: object) -> ParameterValue:
         """Return `value`; ValueError with the allowed values when it is of another type or out of range."""
         if value is None and self.default is None:
             return None
-        if self.type is int and isinstance(value, int) and not isinstance(value, bool):
+        if self._is_number(value):
             low = self.minimum is None or value >= self.minimum
             high = self.maximum is None or value <= self.maximum
             if low and high:

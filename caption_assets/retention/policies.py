@@ -23,6 +23,9 @@ from caption_assets.retention.similarity import (
     words,
 )
 
+PLACES = ("first", "second")
+"""Where a judge reads a caption of two."""
+
 MAX_WORDS = 100_000
 """Upper limit of the length band, in words: far above any caption."""
 
@@ -57,6 +60,9 @@ class PolicyReason(ReasonCode):
     )
     MOST_AGREED = "MOST_AGREED", "On average it is the most similar to the other candidates."
     LESS_AGREED = "LESS_AGREED", "Another candidate is on average more similar to the others."
+    PREFERRED_BY_JUDGE = "PREFERRED_BY_JUDGE", "The judge preferred it to the others most often, whichever came first."
+    LESS_PREFERRED_BY_JUDGE = "LESS_PREFERRED_BY_JUDGE", "The judge preferred another candidate more often."
+    NOT_JUDGED = "NOT_JUDGED", "No judge has compared it with another candidate."
 
 
 @dataclass(frozen=True)
@@ -230,7 +236,7 @@ def longest(contest: Contest) -> list[Measure]:
 
 def _band(parameters: Mapping[str, ParameterValue]) -> tuple[int, int | None]:
     low, high = parameters["min_words"], parameters["max_words"]
-    if not isinstance(low, int) or isinstance(high, str):
+    if not isinstance(low, int) or isinstance(high, str | float):
         raise TypeError(f"min_words is {low!r}, max_words is {high!r}; `check_parameters` lets only numbers through")
     return low, high
 
@@ -282,6 +288,40 @@ def agreement(contest: Contest) -> float | None:
     return min(1.0, fsum(known) / len(known)) if known else None
 
 
+def judge(contest: Contest) -> list[Measure]:
+    """Prefer the candidate that a judge prefers: the mean over the other valid candidates of how it fares against each.
+
+    Against another one it fares 1 where it was chosen in both places, 0 where it was in neither, else 0.5: a judge that
+    says one thing when asked in one order and another when asked in the other has said nothing. A candidate with the
+    words of another fares 0.5 against it. Nobody is asked here: what was answered comes with the candidates. Score:
+    that mean, or None where nothing was answered about it, which ranks behind all else.
+    """
+    return [_judged(candidate, contest) for candidate in contest.group]
+
+
+def _judged(candidate: Candidate, contest: Contest) -> Measure:
+    others = {c.candidate_id: c.text.strip() for c in contest.valid if c.candidate_id != candidate.candidate_id}
+    answers = [found for found in candidate.comparisons if found.against in others and found.won is not None]
+    fared: dict[str, float] = {name: 0.5 for name, text in others.items() if text == candidate.text.strip()}
+    for name in others:
+        won = {found.place: bool(found.won) for found in answers if found.against == name}
+        if len(won) == len(PLACES):
+            fared[name] = sum(won.values()) / len(PLACES)
+        elif won:
+            fared[name] = 0.5
+    if not answers:
+        evidence: Evidence = {"answers": 0, "compared_with": len(others)}
+        return Measure((-1.0,), None, evidence, PolicyReason.NOT_JUDGED, PolicyReason.NOT_JUDGED)
+    mean = fsum(fared[name] for name in sorted(fared)) / len(fared)
+    evidence = {
+        "answers": len(answers),
+        "chosen": sum(bool(found.won) for found in answers),
+        "compared_with": len(fared),
+        "preferred": mean,
+    }
+    return Measure((mean,), mean, evidence, PolicyReason.PREFERRED_BY_JUDGE, PolicyReason.LESS_PREFERRED_BY_JUDGE)
+
+
 POLICIES: Mapping[str, Policy] = {
     policy.name: policy
     for policy in (
@@ -303,6 +343,7 @@ POLICIES: Mapping[str, Policy] = {
             ),
             check=_check_band,
         ),
+        Policy("judge", "The candidate that a model prefers, compared two by two in both orders.", judge),
         Policy(
             "consensus",
             "The medoid: the candidate most similar to the other ones.",
@@ -315,6 +356,8 @@ POLICIES: Mapping[str, Policy] = {
     )
 }
 """All policies by name."""
+
+JUDGE = "judge"
 
 CHAIN = ">"
 

@@ -65,6 +65,12 @@ def words(text: str) -> list[str]:
     return [word for chunk in _CHUNK.findall(folded) if (word := _strip_punctuation(chunk))]
 
 
+@lru_cache(maxsize=CACHED_TEXTS)
+def known_words(text: str) -> tuple[str, ...]:
+    """Return `words`, kept ready: several gates ask for those of one text."""
+    return tuple(words(text))
+
+
 def _strip_punctuation(chunk: str) -> str:
     start, end = 0, len(chunk)
     while start < end and unicodedata.category(chunk[start])[0] in "PS":

@@ -91,3 +91,19 @@ def test_reproduce_says_why_it_cannot(change, root):
     said = change("reproduce", row["candidate_id"])
     assert said.status == 1
     assert "no file of the clip is in uploads/ any more" in said.err
+
+
+def test_another_threshold_decides_again_and_asks_no_engine(change, root):
+    before = captions(root)
+    log = EngineLog()
+    with counted_work(log) as handed_out:
+        said = change("retain", "--policy", "first", "--set", "gates.min_words=1000", "--json")
+    assert (said.status, log.loaded, dict(handed_out)) == (0, [], {})
+    assert [(row["decided"], row["captioned"]) for row in said.json] == [(3, 0)]
+    rows = table(root)
+    assert {row["status"] for row in rows} == {"no_valid_candidate"}
+    assert all("GATE_TOO_SHORT" in row["error"] for row in rows)
+    with counted_work(log):
+        assert change("retain", "--policy", "first", "--json").json[0]["decided"] == 0
+    assert log.loaded == []
+    assert captions(root) == before

@@ -104,7 +104,11 @@ class Story:
             **made,
         )
         if recipe.identity:
-            row |= {"model_id": recipe.identity.model_id, "model_revision": recipe.identity.model_revision}
+            row |= {
+                "model_id": recipe.identity.model_id,
+                "model_revision": recipe.identity.model_revision,
+                "engine": recipe.identity.engine,
+            }
         if recipe.prompts:
             row["prompt_sha256"] = recipe.prompts[0].sha256
         current = row_of(

@@ -1,5 +1,10 @@
 """Several candidates, a second stage, enhancement, original captions: what the settings of captions bring."""
 
+from dataclasses import replace
+
+from caption_assets.engines import registry
+from caption_assets.engines.protocol import Completion
+from tests.orchestration.engines import EngineLog
 from tests.orchestration.running import CHECKS, query, run_job, table
 
 FOUR = {"caption_num": 4, "sampling_params": {"temperature": 0.8}}
@@ -110,3 +115,37 @@ def test_original_captions_can_be_left_out(copy):
     (copy / "uploads" / "b" / "a.txt").write_text("A counter.")
     run_job(copy, settings={"keep_original_sample": False})
     assert candidates(copy, "original") == []
+
+
+def test_a_judge_is_asked_once_in_both_orders_and_its_answers_decide_from_the_ledger_alone(copy, monkeypatch):
+    reads = replace(registry.ENGINES["signal"], text_from_frames=False)  # as an engine with a language model does
+    monkeypatch.setitem(registry.ENGINES, "signal", reads)
+
+    def prefers_the_longer(request, completions):
+        if request.purpose != "judge":
+            yield from completions
+            return
+        first, second = request.messages[-1].text.split("\n\nA: ")[1].split("\n\nWhich")[0].split("\n\nB: ")
+        yield Completion(request.request_id, 0, "A" if len(first) > len(second) else "B", "stop")
+
+    settings = {"caption_num": 3, "sampling_params": {"temperature": 0.8}, "keep_candidate_mode": "judge",
+                "enhance": {"enabled": False}}  # fmt: skip
+    ran = run_job(copy, settings=settings, log=EngineLog(answer=prefers_the_longer))
+    assert ran.ok
+    assert ran.engine.candidates["judge"] == ran.new_rows["judgements"] == 3 * 3 * 2
+    for row in candidates(copy):
+        longest = max(len(k["text"]) for k in candidates(copy) if k["window_id"] == row["window_id"])
+        assert (row["action"] == "keep") == (len(row["text"]) == longest)
+    assert {row["reason_code"] for row in table(copy)} == {"PREFERRED_BY_JUDGE"}
+    again = run_job(copy, settings=settings, log=EngineLog(answer=prefers_the_longer))
+    assert (again.work, again.engine.loaded) == ({}, [])
+    assert "retention_decisions" not in again.new_rows
+
+
+def test_an_engine_without_a_language_model_judges_nothing_and_the_next_policy_decides(copy):
+    ran = run_job(copy, settings={**FOUR, "keep_candidate_mode": "judge > longest", "enhance": {"enabled": False}})
+    assert ran.ok
+    assert "judge" not in ran.work
+    for row in candidates(copy):
+        longest = max(len(k["text"].split()) for k in candidates(copy) if k["window_id"] == row["window_id"])
+        assert row["action"] == "drop" or len(row["text"].split()) == longest

@@ -28,7 +28,7 @@ FROM batch_windows w
 JOIN batch_decisions b ON b.batch = w.batch AND b.window_id = w.window_id
 JOIN retention_decisions d
   ON d.decision_id = b.decision_id AND d.window_id = b.decided_window_id AND d.home_batch = b.home_batch
-WHERE w.batch = $batch AND b.duplicate_of IS NULL
+WHERE w.batch = $batch AND b.duplicate_of IS NULL AND NOT starts_with(b.decided_by, 'user:')
   AND NOT EXISTS (SELECT 1 FROM missing_captions m WHERE m.batch = w.batch AND m.window_id = w.window_id)
 GROUP BY w.name, w.window_index
 HAVING count(*) FILTER (d.action = 'keep') = 0

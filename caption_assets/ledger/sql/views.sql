@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS clip_homes AS FROM clip_homes_now WITH NO DATA;
 CREATE OR REPLACE VIEW live_uploads AS
 SELECT u.*
 FROM uploads u
-WHERE NOT EXISTS (SELECT 1 FROM tombstones t WHERE t.object_kind = 'batch' AND t.object_id = u.batch)
+WHERE NOT EXISTS (SELECT 1 FROM standing_takedowns t WHERE t.object_kind = 'batch' AND t.object_id = u.batch)
 QUALIFY row_number() OVER (PARTITION BY u.batch, u.path ORDER BY u.created_at DESC, u.run_id) = 1;
 
 -- The recipe that is current for each stage of each batch.
@@ -48,7 +48,7 @@ SELECT u.batch, u.clip_id, coalesce(min(u.path) FILTER (u.status = 'ok'), min(u.
        arg_min(u.original_caption, u.path) AS original_caption
 FROM live_uploads u
 WHERE u.clip_id IS NOT NULL
-  AND NOT EXISTS (SELECT 1 FROM tombstones t WHERE t.object_kind = 'clip' AND t.object_id = u.clip_id)
+  AND NOT EXISTS (SELECT 1 FROM standing_takedowns t WHERE t.object_kind = 'clip' AND t.object_id = u.clip_id)
 GROUP BY u.batch, u.clip_id;
 
 -- What each file was split into: the clips of its newest set under each split recipe that are all there. A rebuild may
@@ -79,7 +79,7 @@ SELECT f.batch, f.path, f.original_caption, f.clip_id, p.clip_id,
 FROM batch_files f
 JOIN split_clips p ON p.source_clip_id = f.clip_id
 LEFT JOIN current_splits r ON r.batch = f.batch
-WHERE NOT EXISTS (SELECT 1 FROM tombstones t WHERE t.object_kind = 'clip' AND t.object_id = p.clip_id);
+WHERE NOT EXISTS (SELECT 1 FROM standing_takedowns t WHERE t.object_kind = 'clip' AND t.object_id = p.clip_id);
 
 -- Files that the current recipe of their batch is to split and has not. One that is gone cannot be split any more.
 CREATE OR REPLACE VIEW missing_splits AS
@@ -223,7 +223,7 @@ FROM (
   FROM (
     SELECT s.batch, s.window_id, s.decided_window_id, s.window_is_current, s.original_caption, s.home_batch,
            d.decision_id, d.recipe_id, d.policy_recipe_id, d.reference_sha256, d.decided_by, d.created_at,
-           bool_or(d.action = 'keep') AS keeps
+           bool_or(d.action = 'keep') AS keeps, bool_or(d.action = 'withdraw') AS withdraws
     FROM (
       SELECT batch, window_id, window_id AS decided_window_id, window_is_current, original_caption, home_batch
       FROM batch_windows
@@ -232,6 +232,10 @@ FROM (
     ) s
     JOIN retention_decisions d ON d.window_id = s.decided_window_id AND d.home_batch = s.home_batch
     GROUP BY ALL
+    -- Of what people said, the last, unless it takes the one before back: as in standing_decisions, for these windows.
+    QUALIFY NOT starts_with(d.decided_by, 'user:')
+      OR NOT withdraws AND d.decision_id = arg_max(d.decision_id, (d.created_at, d.decision_id))
+           FILTER (starts_with(d.decided_by, 'user:')) OVER (PARTITION BY s.batch, s.window_id, s.decided_window_id)
   ) d
   LEFT JOIN current_recipes c ON c.kind = 'caption' AND c.batch = d.batch
   LEFT JOIN current_recipes p ON p.kind = 'retention' AND p.batch = d.batch

@@ -1,0 +1,59 @@
+"""`caption-assets import`: captions made elsewhere, with their videos, as a batch."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import click
+
+from caption_assets.cli.main import FAILED, echo_json
+from caption_assets.cli.run import execute, faults_of
+from caption_assets.export import data_juicer as data_juicer_layout
+from caption_assets.export import nemo_curator as nemo_curator_layout
+from caption_assets.imports import data_juicer, nemo_curator
+from caption_assets.imports.delivery import Delivery
+from caption_assets.imports.enter import bring_files, enter
+from caption_assets.ledger.database import Ledger
+from caption_assets.root import RootFolder
+from caption_assets.settings import Settings
+from caption_assets.uploads.batches import check_batch_name
+
+READERS: Mapping[str, Callable[[Path], Delivery]] = {
+    data_juicer_layout.FORMAT: data_juicer.read_delivery,
+    nemo_curator_layout.FORMAT: nemo_curator.read_delivery,
+}
+
+WINDOWS = ("raw_clips", "windows")
+"""The assets that an import needs: without windows there is nothing that a caption is of."""
+
+
+def import_batch(
+    form: str, path: Path, batch: str | None, root: RootFolder, settings: Settings, *, as_json: bool
+) -> int:
+    """Import `path` as a batch, by default named like it; return the exit status."""
+    name = check_batch_name(batch if batch is not None else (path.resolve().name if path.is_dir() else path.stem))
+    delivery = READERS[form](path)
+    new = bring_files(root, delivery, name)
+    result = execute(name, "signal", root, settings, quiet=as_json, assets=WINDOWS)
+    faults = faults_of(result)
+    if faults:
+        for fault in faults:
+            click.echo(f"failed: {fault}", err=True)
+        return FAILED
+    ledger = Ledger(root)
+    entered = enter(root, ledger, delivery, name, settings, new)
+    problems = [*entered.problems, *(f"{row['name']}: {row['error']}" for row in _bad_files(ledger, name))]
+    if as_json:
+        echo_json({**entered.__dict__, "batch": name, "problems": problems})
+    else:
+        beside = "" if entered.is_current else ", beside the captions that are there"
+        click.echo(
+            f"batch {name}: {entered.videos} new videos, {entered.samples} samples, {entered.captions} captions "
+            f"({entered.dropped} dropped by gates){beside}, {entered.previews} previews"
+        )
+        for sentence in problems:
+            click.echo(f"left out: {sentence}", err=True)
+    return FAILED if problems else 0
+
+
+def _bad_files(ledger: Ledger, batch: str) -> list[dict[str, object]]:
+    return [row for row in ledger.named("problems", batch=batch) if row["what"] in ("file", "clip", "window")]

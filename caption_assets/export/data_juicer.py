@@ -1,0 +1,217 @@
+"""Data-Juicer's layout: JSON lines of samples, a `text` with special tokens and the `videos` that the tokens stand for.
+
+A sample is split into chunks by the end-of-chunk token; the k-th video token of its text stands for the k-th entry of
+`videos`. As Data-Juicer's captioning operator documents it, a captioned sample keeps of each chunk its special tokens,
+in order, with the caption right after the token of its video; chunks without a video are dropped.
+
+A batch of uploaded files is a sample per file, whose text is the original caption. Batches that were imported have the
+samples that they came with. Paths of videos are relative to the file of samples, as Data-Juicer resolves them.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import cast
+
+from caption_assets.export.folder import place_file, write_folder
+from caption_assets.export.selection import Exported, ExportOptions, is_chosen
+from caption_assets.export.table import caption_rows
+from caption_assets.ledger.database import Ledger
+from caption_assets.root import RootFolder
+
+FORMAT = "data-juicer"
+SAMPLES_FILE = "samples.jsonl"
+VIDEOS_FOLDER = "videos"
+
+VIDEO, AUDIO, IMAGE, EOC = "<__dj__video>", "<__dj__audio>", "<__dj__image>", "<|__dj__eoc|>"
+TOKENS = re.compile("|".join(re.escape(token) for token in (VIDEO, AUDIO, IMAGE, EOC)))
+
+TEXT_KEY, VIDEOS_KEY = "text", "videos"
+PROVENANCE_KEY = "caption_assets"
+"""A column of ours: JSON as a text, so that every reader of tables takes it, whatever stands in it."""
+
+ORIGINAL, CAPTIONED = "original", "captioned"
+
+Row = Mapping[str, object]
+
+
+class SampleError(ValueError):
+    """A sample contradicts itself. The message says how."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sample as it came: its text, its videos (paths below the batch), and its other columns."""
+
+    text: str
+    videos: tuple[str, ...]
+    columns: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.text.count(VIDEO) != len(self.videos):
+            raise SampleError(f"its text has {self.text.count(VIDEO)} video tokens for {len(self.videos)} videos")
+
+
+@dataclass(frozen=True)
+class WindowCaptions:
+    """The kept captions of a window of a video, the best first."""
+
+    start_frame: int
+    end_frame: int
+    captions: tuple[str, ...]
+    model: str | None = None
+
+
+def sample_of_file(path: str, original: str | None) -> Sample:
+    """Return the sample that an uploaded file is."""
+    return Sample(f"{VIDEO} {without_tokens(original)} {EOC}" if original else f"{VIDEO} {EOC}", (path,))
+
+
+def without_tokens(text: str) -> str:
+    """Return `text` without special tokens, which would stand for videos that are not there."""
+    return " ".join(part for each in TOKENS.split(text) if (part := each.strip()))
+
+
+def chunks(text: str) -> list[str]:
+    """Return the chunks of a text, without their end-of-chunk tokens; blank ones are left out."""
+    return [chunk for chunk in text.split(EOC) if chunk.strip()]
+
+
+def references(sample: Sample) -> list[str]:
+    """Return for each video the words of its chunk, as Data-Juicer compares captions with them."""
+    return [TOKENS.sub("", chunk).strip() for chunk in chunks(sample.text) for _ in range(chunk.count(VIDEO))]
+
+
+def captioned_text(text: str, captions: Sequence[str]) -> str:
+    """Return the text of the captioned sample.
+
+    captions: one for each video token, in order; an empty one leaves its token bare.
+    """
+    waiting = iter(captions)
+    made = []
+    for chunk in chunks(text):
+        if VIDEO not in chunk:
+            continue
+        for token in TOKENS.findall(chunk):
+            caption = without_tokens(next(waiting)) if token == VIDEO else ""
+            made.append(f"{token} {caption} " if caption else token)
+        made.append(EOC)
+    return "".join(made)
+
+
+def captions_of(text: str) -> list[str]:
+    """Return the words right after each video token, up to the next token: what `captioned_text` put there."""
+    parts = TOKENS.split(text)[1:]
+    return [words.strip() for token, words in zip(TOKENS.findall(text), parts, strict=True) if token == VIDEO]
+
+
+def rows_of_sample(
+    index: int, sample: Sample, captions: Mapping[str, Sequence[WindowCaptions]], *, keep_original: bool
+) -> Iterator[dict[str, object]]:
+    """Yield the rows of one sample: the original, if it is kept, then one for each caption that its videos have kept.
+
+    captions: by video, its windows in order. The caption of a video is those of its windows, one after the other. Row i
+    has the i-th kept caption of every video; with a policy that keeps one there is one row. A sample with no caption at
+    all has none.
+    """
+    if keep_original:
+        yield _row(sample, sample.text, {"row": ORIGINAL, "sample": index})
+    windows = [list(captions.get(video, ())) for video in sample.videos]
+    n_rows = max((len(window.captions) for video in windows for window in video), default=0)
+    for i in range(n_rows):
+        said = [[window for window in video if i < len(window.captions)] for video in windows]
+        texts = [_in_one([without_tokens(window.captions[i]) for window in video]) for video in said]
+        provenance = {
+            "row": CAPTIONED,
+            "sample": index,
+            "original": sample.text,
+            "candidate": i,
+            "windows": [
+                [
+                    {"start_frame": w.start_frame, "end_frame": w.end_frame, "caption": w.captions[i], "model": w.model}
+                    for w in video
+                ]
+                for video in said
+            ],
+        }
+        yield _row(sample, captioned_text(sample.text, texts), provenance)
+
+
+def _in_one(captions: Sequence[str]) -> str:
+    """Return the captions of a video's windows as one; what two windows in a row say alike is said once."""
+    return " ".join(text for text, _ in groupby(captions))
+
+
+def _row(sample: Sample, text: str, provenance: Mapping[str, object]) -> dict[str, object]:
+    return {
+        TEXT_KEY: text,
+        VIDEOS_KEY: [f"{VIDEOS_FOLDER}/{path}" for path in sample.videos],
+        **sample.columns,
+        PROVENANCE_KEY: json.dumps(provenance, ensure_ascii=False),
+    }
+
+
+def batch_samples(ledger: Ledger, batch: str) -> list[Sample]:
+    """Return the samples of a batch: imported ones, then one for each file that none of those names.
+
+    A sample that names a video which is taken down is left out as a whole: its text may speak of it.
+    """
+    rows = ledger.named("batch_upload_paths", batch=batch)
+    hidden = {row["path"] for row in rows if row["clip_id"] is not None and row["shown_path"] is None}
+    samples = [
+        Sample(str(row["text"]), tuple(row["videos"]), json.loads(row["columns"]))
+        for row in ledger.named("batch_samples", batch=batch)
+        if not hidden & set(row["videos"])
+    ]
+    named = {video for sample in samples for video in sample.videos}
+    rest = [
+        sample_of_file(str(row["path"]), row["original_caption"])
+        for row in rows
+        if row["path"] == row["shown_path"] and row["path"] not in named
+    ]
+    return samples + rest
+
+
+def export_batch(root: RootFolder, ledger: Ledger, batch: str, out: Path, options: ExportOptions) -> Exported:
+    """Write `<out>/<batch>/samples.jsonl`, and the videos beside it."""
+    samples = batch_samples(ledger, batch)
+    captions = _captions(ledger, batch, options)
+    rows = [
+        row
+        for index, sample in enumerate(samples)
+        for row in rows_of_sample(index, sample, captions, keep_original=options.keep_original)
+    ]
+    left: list[str] = []
+
+    def write(folder: Path) -> None:
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (folder / SAMPLES_FILE).write_text(lines, encoding="utf-8")
+        if not options.videos:
+            return
+        for path in sorted({video for sample in samples for video in sample.videos}):
+            if not place_file(root.uploads / batch / path, folder / VIDEOS_FOLDER / path):
+                left.append(f"{batch}/{path}: the video is not in uploads/ any more")
+
+    write_folder(out / batch, FORMAT, write)
+    return Exported(str(out / batch / SAMPLES_FILE), len(rows), tuple(left))
+
+
+def _captions(ledger: Ledger, batch: str, options: ExportOptions) -> dict[str, list[WindowCaptions]]:
+    """Return the chosen captions of the windows of each path. A collapsed window would say the same twice."""
+    shown: dict[str, list[WindowCaptions]] = {}
+    for row in caption_rows(ledger, batch):
+        if is_chosen(row, options) and row["duplicate_of"] is None:
+            first = int(str(row["clip_start_frame"]))
+            shown.setdefault(str(row["clip_path"]), []).append(
+                WindowCaptions(
+                    start_frame=first + int(str(row["start_frame"])),
+                    end_frame=first + int(str(row["end_frame"])),
+                    captions=tuple(cast("list[str]", row["captions"])),
+                    model=None if row["model_id"] is None else str(row["model_id"]),
+                )
+            )
+    paths = ledger.named("batch_upload_paths", batch=batch)
+    return {str(row["path"]): shown.get(str(row["shown_path"]), []) for row in paths}

@@ -1,0 +1,139 @@
+"""Reading Data-Juicer's JSON lines: samples of text and videos, or the captioned samples that its operator makes.
+
+What stands after a video's token is taken for its caption, unless the row is an original sample of an export of ours. A
+row that we exported says which windows its captions are of, and which sample it was made from; of any other row the
+caption is the video's as a whole.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from caption_assets.export.data_juicer import (
+    FORMAT,
+    ORIGINAL,
+    PROVENANCE_KEY,
+    TEXT_KEY,
+    VIDEOS_FOLDER,
+    VIDEOS_KEY,
+    Sample,
+    SampleError,
+    captions_of,
+    references,
+)
+from caption_assets.ids import digest
+from caption_assets.imports.delivery import DeliveredCaption, Delivery, ImportFault
+from caption_assets.uploads.batches import VIDEO_SUFFIXES
+
+UNKNOWN_MODEL = "data-juicer"
+"""Samples do not say which model wrote them."""
+
+SUFFIX = ".jsonl"
+
+
+def read_delivery(path: Path) -> Delivery:
+    """Read a file of samples, or the one `.jsonl` in a folder.
+
+    Raises:
+        ImportFault: there is no such file, or a folder holds none or several.
+    """
+    file = _samples_file(path)
+    delivery = Delivery(FORMAT)
+    seen: dict[int, Sample] = {}
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                _take(json.loads(line), file, delivery, seen)
+            except (ValueError, RecursionError) as fault:
+                delivery.problems.append(f"{file.name}, line {number}: {fault}")
+    delivery.samples += [seen[index] for index in sorted(seen)]
+    return delivery
+
+
+def _samples_file(path: Path) -> Path:
+    if path.is_file():
+        return path
+    found = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else []
+    if len(found) != 1:
+        what = ", ".join(each.name for each in found) or "none"
+        raise ImportFault(f"{path}: name the file of samples; {SUFFIX} files found there: {what}")
+    return found[0]
+
+
+def _take(row: Any, file: Path, delivery: Delivery, seen: dict[int, Sample]) -> None:
+    """Take one row into `delivery`, or raise ValueError and leave it as it was."""
+    if not isinstance(row, dict) or not isinstance(row.get(TEXT_KEY), str):
+        raise SampleError(f"it is no object with a text under {TEXT_KEY!r}")
+    named = row.get(VIDEOS_KEY) or []
+    if not isinstance(named, list) or not all(isinstance(video, str) for video in named):
+        raise SampleError(f"{VIDEOS_KEY!r} is no list of paths")
+    provenance = _provenance(row)
+    located = [_locate(video, file.parent) for video in named]
+    for _, source in located:
+        if not source.is_file():
+            raise SampleError(f"{source}: no such video")
+    paths = tuple(path for path, _ in located)
+    columns = {name: value for name, value in row.items() if name not in (TEXT_KEY, VIDEOS_KEY, PROVENANCE_KEY)}
+    original = provenance.get("original", row[TEXT_KEY]) if provenance else row[TEXT_KEY]
+    sample = Sample(str(original), paths, columns)
+    captions = list(_captions(row, paths, provenance))
+    index = int(provenance["sample"]) if provenance else len(seen)
+    for path, source in located:
+        if delivery.videos.setdefault(path, source).resolve() != source.resolve():
+            raise SampleError(f"{path}: two videos want this name")
+    seen.setdefault(index, sample)
+    delivery.captions += captions
+    captioned = () if provenance else {caption.path for caption in captions}
+    for path, words in zip(paths, references(sample), strict=True):
+        if words and path not in captioned:  # words that are taken for a caption did not come with the video
+            delivery.originals.setdefault(path, words)
+
+
+def _provenance(row: Mapping[str, Any]) -> dict[str, Any]:
+    text = row.get(PROVENANCE_KEY)
+    if text is None:
+        return {}
+    try:
+        found = json.loads(text)
+        int(found["sample"])
+        return dict(found)
+    except (TypeError, ValueError, KeyError) as fault:
+        raise SampleError(f"{PROVENANCE_KEY!r} is not what an export writes ({fault})") from None
+
+
+def _captions(
+    row: Mapping[str, Any], paths: tuple[str, ...], provenance: Mapping[str, Any]
+) -> Iterator[DeliveredCaption]:
+    if provenance.get("row") == ORIGINAL:
+        return
+    if not provenance:
+        for path, words in zip(paths, captions_of(row[TEXT_KEY]), strict=True):
+            if words:
+                yield DeliveredCaption(path, words, UNKNOWN_MODEL)
+        return
+    for path, windows in zip(paths, provenance["windows"], strict=True):
+        for window in windows:
+            yield DeliveredCaption(
+                path,
+                str(window["caption"]),
+                str(window["model"] or UNKNOWN_MODEL),
+                (int(window["start_frame"]), int(window["end_frame"])),
+                int(provenance["candidate"]),
+            )
+
+
+def _locate(named: str, folder: Path) -> tuple[str, Path]:
+    """Return the path that a video gets below the batch, and where it lies.
+
+    A path below the folder of the samples keeps its form; of any other the name is kept, in a folder of its own.
+    """
+    if not named.lower().endswith(VIDEO_SUFFIXES):
+        raise SampleError(f"{named!r} is no video file name; accepted: {' '.join(VIDEO_SUFFIXES)}")
+    below = PurePosixPath(named)
+    if below.is_absolute() or ".." in below.parts or any(part.startswith(".") for part in below.parts):
+        return f"{digest(str(below.parent))[:8]}/{below.name}", (folder / named)
+    parts = below.parts[1:] if below.parts[0] == VIDEOS_FOLDER and len(below.parts) > 1 else below.parts
+    return "/".join(parts), folder / named

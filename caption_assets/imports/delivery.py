@@ -1,0 +1,55 @@
+"""What an import brings, whatever the layout it came in."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from caption_assets.export.data_juicer import Sample
+
+
+class ImportFault(ValueError):
+    """Nothing can be imported from here. The message says why."""
+
+
+@dataclass(frozen=True)
+class DeliveredCaption:
+    """A caption of a window, or of every window of a video where no frames are named.
+
+    path: the video's, below the batch. frames: first and last, inclusive, of the video. rank: from 0, the best first.
+    """
+
+    path: str
+    text: str
+    model: str
+    frames: tuple[int, int] | None = None
+    rank: int = 0
+    enhanced: str | None = None
+    enhanced_model: str | None = None
+
+
+@dataclass(frozen=True)
+class DeliveredPreview:
+    """A moving preview of the window of a video, as a file."""
+
+    path: str
+    frames: tuple[int, int]
+    file: Path
+
+
+@dataclass
+class Delivery:
+    """Everything that was found, and a sentence for each thing that cannot be used.
+
+    videos: by path below the batch, where each lies. originals: the words that came with a video, by path.
+    """
+
+    origin: str
+    videos: dict[str, Path] = field(default_factory=dict)
+    originals: dict[str, str] = field(default_factory=dict)
+    samples: list[Sample] = field(default_factory=list)
+    captions: list[DeliveredCaption] = field(default_factory=list)
+    previews: list[DeliveredPreview] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+Document = Mapping[str, object]

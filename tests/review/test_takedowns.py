@@ -1,0 +1,162 @@
+"""A takedown hides at once and for good, keeps the rows, deletes files if asked, and can be withdrawn before that."""
+
+from pathlib import Path
+
+import pytest
+
+from caption_assets.export.table import caption_rows, write_tables
+from caption_assets.ids import ClipId
+from caption_assets.review import ReviewError, take_down, withdraw_takedown
+from tests.ledger.story import Story, row_of, settings
+
+A = settings(prompt_text="A")
+VIEWS = ("batch_files", "batch_clips", "live_clips", "batch_windows", "live_windows", "captions")
+
+
+@pytest.fixture
+def clips(story: Story) -> dict[str, ClipId]:
+    """Clips `bad` (in batches b and c) and `good` (in b), with files, packed frames, previews and tables on disk."""
+    story.use(A, "b", "c")
+    with story.at_once():
+        found = {name: story.upload(name, path=f"in/{name}.mp4") for name in ("bad", "good")}
+        story.upload("bad", "c", path="again.mp4")
+        for clip in found.values():
+            story.cut(clip, 1, A)
+    story.caption(A)
+    rows = []
+    for row in story.ledger.query("SELECT window_id, run_id, created_at FROM windows"):
+        window, base = row["window_id"], story.root.path
+        for path in (f"frames/b/{window}.abc.parquet", f"previews/b/{window}.webp", f"previews/b/{window}.jpg"):
+            (base / path).parent.mkdir(parents=True, exist_ok=True)
+            (base / path).write_bytes(b"12345")
+        rows.append(row_of("previews", uri=f"previews/b/{window}.webp", poster_uri=f"previews/b/{window}.jpg",
+                           status="ok", **row))  # fmt: skip
+    story.ledger.commit("run-1", "b", {"previews": rows})
+    for batch, path, content in (("b", "in/bad.mp4", "bad"), ("b", "in/good.mp4", "good"), ("c", "again.mp4", "bad")):
+        file = story.root.uploads / batch / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+    (story.root.uploads / "b" / "in" / "bad.txt").write_text("the uploader's words")
+    for batch in ("b", "c"):
+        write_tables(story.root, story.ledger, batch)
+    return found
+
+
+def files(story: Story) -> set[str]:
+    folders = ("uploads", "frames", "previews")
+    return {story.root.relative(path) for f in folders for path in (story.root.path / f).rglob("*") if path.is_file()}
+
+
+def test_a_clip_is_gone_from_every_view_and_table_and_its_rows_stay(story: Story, clips: dict[str, ClipId]) -> None:
+    before = {name: story.count(name) for name in ("clips", "windows", "caption_candidates", "retention_decisions")}
+    there = files(story)
+    done = take_down(story.root, clips=[clips["bad"]], by="ann", reason="the uploader asked")
+    assert done.batches == ("b", "c")
+    for view in VIEWS:
+        assert {row["clip_id"] for row in story.ledger.query(f"SELECT clip_id FROM {view}")} == {clips["good"]}, view
+    assert caption_rows(story.ledger, "c") == []
+    assert [row["clip_id"] for row in caption_rows(story.ledger, "b")] == [clips["good"]]
+    assert clips["bad"] not in (story.root.exports("b") / "captions.jsonl").read_text()
+    assert (story.root.exports("c") / "captions.jsonl").read_bytes() == b""
+    assert {name: story.count(name) for name in before} == before
+    assert files(story) == there
+    [row] = story.ledger.query("SELECT reason_code, detail, requested_by, files FROM tombstones")
+    assert row == {"reason_code": "TAKEDOWN", "detail": "the uploader asked", "requested_by": "user:ann", "files": None}
+
+
+def test_the_same_content_uploaded_again_stays_hidden_and_the_run_says_so(
+    story: Story, clips: dict[str, ClipId]
+) -> None:
+    take_down(story.root, clips=[clips["bad"]], by="ann", reason="the uploader asked")
+    story.use(A, "d")
+    story.upload("bad", "d", path="new-name.mp4")
+    assert story.windows("d") == []
+    assert story.uncut("d") == story.missing("d") == []
+    assert story.ledger.named("notes", batch="d") == [
+        {"path": "new-name.mp4", "error": "not shown: taken down by ann (the uploader asked)"}
+    ]
+
+
+def test_it_can_be_withdrawn_as_long_as_no_file_was_deleted(story: Story, clips: dict[str, ClipId]) -> None:
+    bad = clips["bad"]
+    before = caption_rows(story.ledger, "b")
+    with pytest.raises(ReviewError, match="is not taken down"):
+        withdraw_takedown(story.root, clips=[bad], by="ann", reason="")
+    take_down(story.root, clips=[bad], by="ann", reason="by mistake")
+    withdraw_takedown(story.root, clips=[bad], by="bob", reason="it was a mistake")
+    assert caption_rows(story.ledger, "b") == before
+    assert bad in (story.root.exports("c") / "captions.jsonl").read_text()
+    take_down(story.root, clips=[bad], by="ann", reason="again", delete_files=True)
+    with pytest.raises(ReviewError, match="its files were deleted"):
+        withdraw_takedown(story.root, clips=[bad], by="bob", reason="no")
+    assert len(caption_rows(story.ledger, "b")) == 1
+
+
+def test_files_of_a_clip_are_deleted_in_every_batch_and_no_other(story: Story, clips: dict[str, ClipId]) -> None:
+    there = files(story)
+    [window] = story.ledger.query("SELECT window_id FROM windows WHERE clip_id = $c", c=clips["bad"])
+    done = take_down(story.root, clips=[clips["bad"]], by="ann", reason="law", delete_files=True)
+    gone = there - files(story)
+    name = window["window_id"]
+    assert gone == {
+        "uploads/b/in/bad.mp4", "uploads/b/in/bad.txt", "uploads/c/again.mp4", f"frames/b/{name}.abc.parquet",
+        f"previews/b/{name}.webp", f"previews/b/{name}.jpg",
+    }  # fmt: skip
+    assert (done.files, done.bytes, done.left) == (6, 3 + 20 + 3 + 15, ())
+    rows = story.ledger.query("SELECT files, deleted_bytes FROM tombstones ORDER BY created_at")
+    assert [tuple(row.values()) for row in rows] == [(None, None), ("deleting", None), ("deleted", done.bytes)]
+
+
+def test_another_video_under_the_same_name_is_left_alone(story: Story, clips: dict[str, ClipId]) -> None:
+    path = story.root.uploads / "c" / "again.mp4"
+    path.write_text("something else")
+    done = take_down(story.root, clips=[clips["bad"]], by="ann", reason="law", delete_files=True)
+    assert path.read_text() == "something else"
+    assert done.left == (f"{path}: another video lies there now",)
+
+
+def test_a_batch_goes_and_what_another_batch_shows_stays(story: Story, clips: dict[str, ClipId]) -> None:
+    take_down(story.root, batches=["b"], by="ann", reason="the uploader left", delete_files=True)
+    assert {row["clip_id"] for row in story.ledger.query("SELECT clip_id FROM live_clips")} == {clips["bad"]}
+    [window] = story.windows("c")
+    assert files(story) == {"uploads/c/again.mp4", f"previews/b/{window}.webp", f"previews/b/{window}.jpg"}
+    assert (story.root.exports("b") / "captions.jsonl").read_bytes() == b""
+    assert clips["bad"] in (story.root.exports("c") / "captions.jsonl").read_text()
+
+
+def test_a_part_of_a_file_can_be_hidden_alone_and_its_file_is_not_deleted_for_it(story: Story) -> None:
+    pieces = settings(prompt_text="A", split="stride")
+    story.use(pieces)
+    source = story.upload("long")
+    one, two = story.split(source, [384], pieces)
+    for clip in (one, two):
+        story.cut(clip, 1, pieces)
+    with pytest.raises(ReviewError, match=f"take down the clip that is the whole file, {source}"):
+        take_down(story.root, clips=[one], by="ann", reason="a face", delete_files=True)
+    assert story.count("tombstones") == 0
+    take_down(story.root, clips=[one], by="ann", reason="a face")
+    assert {row["clip_id"] for row in story.ledger.query("SELECT clip_id FROM batch_windows")} == {two}
+    take_down(story.root, clips=[source], by="ann", reason="all of it")
+    assert story.windows() == []
+
+
+def test_what_cannot_be_is_refused(story: Story, clips: dict[str, ClipId], tmp_path: Path) -> None:
+    for arguments, message in [
+        ({"clips": ["c0"]}, "no such clip"),
+        ({"batches": ["nope"]}, "no such batch"),
+        ({}, "name a clip or a batch"),
+        ({"clips": [clips["bad"]], "reason": " "}, "needs a reason"),
+    ]:
+        with pytest.raises(ReviewError, match=message):
+            take_down(story.root, **{"by": "ann", "reason": "x", **arguments})  # type: ignore[arg-type]
+    assert story.count("tombstones") == 0
+
+
+def test_a_link_in_a_batch_is_removed_and_what_it_leads_to_is_not(story: Story, clips: dict[str, ClipId]) -> None:
+    outside = story.root.path.parent / "outside"
+    outside.mkdir()
+    (outside / "kept.mp4").write_text("kept")
+    (story.root.uploads / "b" / "link").symlink_to(outside)
+    take_down(story.root, batches=["b"], by="ann", reason="x", delete_files=True)
+    assert (outside / "kept.mp4").read_text() == "kept"
+    assert not (story.root.uploads / "b").exists()
