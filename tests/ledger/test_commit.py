@@ -9,7 +9,7 @@ import pytest
 from filelock import FileLock
 
 from caption_assets.ledger import parts
-from caption_assets.ledger.database import Ledger, LedgerError
+from caption_assets.ledger.database import VIEWS, Ledger, LedgerError
 from caption_assets.ledger.schema import TABLES
 from caption_assets.root import RootFolder
 
@@ -279,7 +279,7 @@ def test_every_named_statement_runs_on_an_empty_ledger(ledger: Ledger) -> None:
     folder = Path(parts.__file__).parent / "sql"
     others: dict[str, object] = {"batches": ["x"], "near": True}
     for path in sorted(folder.glob("*.sql")):
-        if path.stem == "views":
+        if path.stem in VIEWS:
             continue
         names = set(re.findall(r"\$(\w+)", path.read_text()))
         values: dict[str, object] = {name: others.get(name, "x") for name in names}

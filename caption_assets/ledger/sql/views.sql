@@ -223,7 +223,7 @@ FROM (
   FROM (
     SELECT s.batch, s.window_id, s.decided_window_id, s.window_is_current, s.original_caption, s.home_batch,
            d.decision_id, d.recipe_id, d.policy_recipe_id, d.reference_sha256, d.decided_by, d.created_at,
-           bool_or(d.action = 'keep') AS keeps, bool_or(d.action = 'withdraw') AS withdraws
+           bool_or(d.action = 'keep') AS keeps
     FROM (
       SELECT batch, window_id, window_id AS decided_window_id, window_is_current, original_caption, home_batch
       FROM batch_windows
@@ -231,10 +231,11 @@ FROM (
       SELECT batch, window_id, duplicate_of, window_is_current, original_caption, home_batch FROM batch_duplicates
     ) s
     JOIN retention_decisions d ON d.window_id = s.decided_window_id AND d.home_batch = s.home_batch
-    GROUP BY ALL
+    GROUP BY s.batch, s.window_id, s.decided_window_id, s.window_is_current, s.original_caption, s.home_batch,
+             d.decision_id, d.recipe_id, d.policy_recipe_id, d.reference_sha256, d.decided_by, d.created_at
     -- Of what people said, the last, unless it takes the one before back: as in standing_decisions, for these windows.
     QUALIFY NOT starts_with(d.decided_by, 'user:')
-      OR NOT withdraws AND d.decision_id = arg_max(d.decision_id, (d.created_at, d.decision_id))
+      OR NOT bool_or(d.action = 'withdraw') AND d.decision_id = arg_max(d.decision_id, (d.created_at, d.decision_id))
            FILTER (starts_with(d.decided_by, 'user:')) OVER (PARTITION BY s.batch, s.window_id, s.decided_window_id)
   ) d
   LEFT JOIN current_recipes c ON c.kind = 'caption' AND c.batch = d.batch
