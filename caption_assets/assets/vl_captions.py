@@ -16,6 +16,7 @@ from caption_assets.orchestration.collapsing import collapsed_windows
 from caption_assets.orchestration.deciding import decide_batch
 from caption_assets.orchestration.declare import video_batch_asset
 from caption_assets.orchestration.frames import frames_when_asked
+from caption_assets.orchestration.gate_history import gate_numbers, gates_over_batches
 from caption_assets.orchestration.judging import judge_batch
 from caption_assets.orchestration.pictures import bars, histogram, sample_table
 from caption_assets.orchestration.resources import EngineResource, RootResource, SettingsResource
@@ -23,6 +24,8 @@ from caption_assets.orchestration.stage import StageRun, commit_as_they_come, re
 from caption_assets.recipes import Recipe, caption_recipe, original_recipe, retention_recipe
 from caption_assets.retention import GATES
 from caption_assets.settings import Settings
+
+KEY = dg.AssetKey("vl_captions")
 
 
 @video_batch_asset(kinds={"duckdb"}, table="caption_candidates", code_kind="caption", deps=[windows])
@@ -50,7 +53,7 @@ def vl_captions(
             decide_batch(run.ledger, run.batch, made, values, run.run_id)
             _count(run, asked[run.batch])
             context.log.info(f"{run.batch}: captions by {recipe.name}, engine {engine.entry.name}")
-            run.metadata |= _pictures(run, recipe, made)
+            run.metadata |= _pictures(run, context.instance, recipe, made)
 
 
 def _prepare(run: StageRun, settings: Settings, recipe: Recipe) -> None:
@@ -162,7 +165,9 @@ def _missing(run: StageRun) -> set[object]:
     return {row["window_id"] for row in rows}
 
 
-def _pictures(run: StageRun, recipe: Recipe, made: Sequence[Mapping[str, object]]) -> dict[str, dg.MetadataValue | str]:
+def _pictures(
+    run: StageRun, instance: dg.DagsterInstance, recipe: Recipe, made: Sequence[Mapping[str, object]]
+) -> dict[str, dg.MetadataValue | str]:
     kept = run.ledger.named("batch_kept", batch=run.batch)
     lengths = [float(len(str(row["text"]).split())) for row in made if row["text"]]
     metadata: dict[str, dg.MetadataValue | str] = {
@@ -173,8 +178,8 @@ def _pictures(run: StageRun, recipe: Recipe, made: Sequence[Mapping[str, object]
     }
     dropped = {str(row["reason_code"]): row["n"] for row in run.ledger.named("gate_counts", batch=run.batch)}
     counts = {gate.name: int(str(dropped.get(str(gate.reason), 0))) for gate in GATES}
-    # One number each, since the UI then plots it over the batches.
-    metadata |= {f"gate {name}": dg.MetadataValue.int(count) for name, count in counts.items()}
+    metadata |= gate_numbers(counts)
+    metadata["gates over batches"] = gates_over_batches(instance, KEY, run.batch, counts)
     if any(counts.values()):
         metadata["candidates by gate"] = bars(counts)
     failed = [row for row in made if row["status"] == "error"]

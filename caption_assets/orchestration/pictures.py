@@ -61,6 +61,39 @@ def bars(counts: Mapping[str, int]) -> dg.MarkdownMetadataValue:
     return picture(drawn.encode(), "image/svg+xml", ", ".join(f"{name} {count}" for name, count in shown.items()))
 
 
+def stacked_bars(counts: Mapping[str, Mapping[str, int]]) -> dg.MarkdownMetadataValue:
+    """Return a column for each thing that was counted in, in order, divided by what was counted, as an SVG picture."""
+    names = sorted({name for column in counts.values() for name, count in column.items() if count})
+    tallest = max((sum(column.values()) for column in counts.values()), default=0)
+    if not tallest:
+        return dg.MetadataValue.md("nothing to count")
+    step, height = (HISTOGRAM_WIDTH - BAR_LABEL) / len(counts), HISTOGRAM_HEIGHT - 20
+    drawn = []
+    for index, (title, column) in enumerate(counts.items()):
+        bottom = float(HISTOGRAM_HEIGHT)
+        for name in names:
+            part = height * column.get(name, 0) / tallest
+            bottom -= part
+            drawn.append(
+                f'<rect x="{index * step:.1f}" y="{bottom:.1f}" width="{max(step - 2, 1):.1f}" height="{part:.1f}" '
+                f'fill="{_color(names.index(name))}"><title>{html.escape(f"{title}: {name} {column.get(name, 0)}")}'
+                "</title></rect>"
+            )
+    for index, name in enumerate(names):
+        x, y = HISTOGRAM_WIDTH - BAR_LABEL + 6, BAR_PITCH * index
+        drawn.append(
+            f'<rect x="{x}" y="{y + 3}" width="10" height="10" fill="{_color(index)}"/>'
+            f'<text x="{x + 16}" y="{y + 13}" font-size="12">{html.escape(name)}</text>'
+        )
+    size = f'width="{HISTOGRAM_WIDTH}" height="{max(HISTOGRAM_HEIGHT, BAR_PITCH * len(names))}"'
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" {size}>{"".join(drawn)}</svg>'
+    return picture(svg.encode(), "image/svg+xml", f"{len(counts)} of the latest batches, at most {tallest} in one")
+
+
+def _color(index: int) -> str:
+    return f"hsl({index * 137 % 360} 60% 50%)"  # the golden angle keeps neighbours apart
+
+
 def _bars(counts: Sequence[int]) -> str:
     step, top = HISTOGRAM_WIDTH / len(counts), max(counts)
     bars = []
