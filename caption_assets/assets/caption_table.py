@@ -39,8 +39,8 @@ def caption_table(context: dg.AssetExecutionContext, root: RootResource) -> None
             run.reused = sum(json_line(row) in unchanged and row["status"] == "captioned" for row in rows)
             run.new = run.expected - run.failed - run.reused
             shown = (
-                "clip_path", "window_index", "start_s", "end_s", "caption", "enhanced_caption", "enhanced_status", "status",
-                "error",
+                "clip_path", "window_index", "start_s", "end_s", "caption", "enhanced_caption", "enhanced_status",
+                "status", "error",
             )  # fmt: skip
             files = ", ".join(run.root.relative(folder / name) for name, _ in FORMATS.values())
             run.metadata |= {"rows": sample_table(rows, shown), "files": files, "folder": dg.MetadataValue.path(folder)}
