@@ -174,9 +174,10 @@ def _preview_params(settings: Settings) -> dict[str, object]:
 
 
 def _identity_params(identity: EngineIdentity) -> dict[str, object]:
-    return {
+    params: dict[str, object] = {
         "engine": identity.engine,
         "engine_version": identity.engine_version,
         "model_id": identity.model_id,
         "model_revision": identity.model_revision,
     }
+    return {**params, "engine_options": json.loads(identity.options)} if identity.options else params

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic.fields import FieldInfo
 
 from caption_assets.captioning.prompts import CAPTION_PROMPTS, ENHANCE_PROMPTS, STAGE2_PROMPT
+from caption_assets.engines.protocol import EngineSpec, ServerOptions
 from caption_assets.retention import parse_policy
 
 SETTINGS_FILE = "caption_assets.toml"
@@ -34,10 +35,29 @@ DEDUPE_MODES = ("off", "exact", "near")
 ON_DRIFT = ("keep", "flag", "fallback")
 PREVIEW_FORMATS = ("webp", "avif", "mp4")
 PREVIEW_SOURCES = ("packed", "clip")
+PREPROCESS_DTYPES = ("uint8", "float32", "float16", "bfloat16")
+FRAMES_AS = ("auto", "video", "images")
+MANAGED_KWARGS: Mapping[str, str] = {
+    "model": "model",
+    "tokenizer": "model",
+    "revision": "revision",
+    "tokenizer_revision": "revision",
+    "code_revision": "revision",
+    "download_dir": "model_dir",
+    "quantization": "fp8",
+    "mm_processor_cache_gb": "disable_mmcache",
+    "max_num_seqs": "caption_batch_size",
+    "limit_mm_per_prompt": "nothing: a request holds one video",
+    "disable_log_stats": "nothing: the run's log has the figures",
+}
+"""Fields of the vLLM engine that another setting decides, and which one does."""
 
 QWEN3_FACTOR = 32
 QWEN2_FACTOR = 28
 
+
+TABLES_OF_VALUES = ("sampling_params", "vllm_kwargs", "enhance.vllm_kwargs")
+"""Settings that are tables: `NAME.KEY=VALUE` sets one entry."""
 
 RANGE_FAULTS = ("greater_than_equal", "greater_than", "less_than_equal", "less_than", "string_too_short")
 
@@ -48,6 +68,7 @@ KINDS: Mapping[Any, str] = {
     str: "a text",
     str | None: "a text or null",
     str | list[str]: "a text or a list of texts",
+    list[str]: "a list of texts",
     dict[str, Any]: "a table of names and values",
 }
 """How messages call the types of settings."""
@@ -94,6 +115,9 @@ class EnhanceSettings(SettingsModel):
     prompt_variant: str = Field("default", description=f"Built-in prompt: {', '.join(ENHANCE_PROMPTS)}.")
     prompt_text: str | None = Field(None, description='Prompt of your own; wins over the variant, also when "".')
     max_output_tokens: int = Field(512, ge=1, le=32_768, description="Longest enhanced caption, in tokens.")
+    model_batch_size: int = Field(128, ge=0, le=65_536, description="Captions in flight; 0 lets the engine decide.")
+    fp8: bool = Field(False, description="Run the text model with weights of 8 bits.")
+    vllm_kwargs: dict[str, Any] = Field(default_factory=dict, description="As `vllm_kwargs`, for the text model.")
     on_drift: str = Field(
         "fallback",
         description="An enhanced caption that drifted from its source: keep (show it), flag (show it and say so) or "
@@ -118,6 +142,51 @@ class EnhanceSettings(SettingsModel):
     @classmethod
     def _known_reaction(cls, value: str) -> str:
         return _one_of(value, ON_DRIFT)
+
+    @field_validator("vllm_kwargs")
+    @classmethod
+    def _no_managed_kwargs(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return _without_managed(value)
+
+
+class ServerSettings(SettingsModel):
+    """Settings of the engine `openai`, written `openai.NAME`."""
+
+    base_urls: list[str] = Field(
+        default_factory=lambda: list(ServerOptions.base_urls),
+        min_length=1,
+        description="Servers of the same model, used in turn; each ends with /v1 as a rule.",
+    )
+    api_key_env: str = Field(
+        ServerOptions.api_key_env, description="Environment variable that holds the key. The key is never stored."
+    )
+    timeout_s: float = Field(
+        ServerOptions.timeout_s, gt=0, le=86_400, description="Longest wait for one answer, in seconds."
+    )
+    max_retries: int = Field(
+        ServerOptions.max_retries,
+        ge=0,
+        le=100,
+        description="How often a request is sent again after 429, 5xx, a timeout or a broken connection.",
+    )
+    max_concurrency: int = Field(ServerOptions.max_concurrency, ge=1, le=65_536, description="Requests in flight.")
+    frames_as: str = Field(
+        ServerOptions.frames_as,
+        description="How frames travel: video (as vLLM takes the packed JPEGs), images, or auto (asks the server).",
+    )
+
+    @field_validator("frames_as")
+    @classmethod
+    def _known_way(cls, value: str) -> str:
+        return _one_of(value, FRAMES_AS)
+
+    @field_validator("base_urls")
+    @classmethod
+    def _urls(cls, value: list[str]) -> list[str]:
+        for url in value:
+            if not url.startswith(("http://", "https://")):
+                raise ValueError(f"{url!r} is no address of a server; allowed: http://… or https://…")
+        return value
 
 
 class Settings(SettingsModel):
@@ -182,6 +251,23 @@ class Settings(SettingsModel):
         description=f"Sampling fields of the engine: {', '.join(SamplingFields.model_fields)}.",
     )
     max_output_tokens: int = Field(512, ge=1, le=32_768, description="Longest caption, in tokens.")
+    model_dir: str | None = Field(
+        None,
+        description="Folder of weights, MODEL_DIR/<model>; what is missing is fetched into it. None: the hub's cache.",
+    )
+    fp8: bool = Field(False, description="Run the model with weights of 8 bits.")
+    preprocess_dtype: str = Field(
+        "uint8", description=f"Type in which frames are handed to the model: {', '.join(PREPROCESS_DTYPES)}."
+    )
+    model_does_preprocess: bool = Field(
+        False, description="Let the model's own processor choose the size of frames again, with its own limits."
+    )
+    disable_mmcache: bool = Field(False, description="Keep no cache of processed frames in the engine.")
+    caption_batch_size: int = Field(0, ge=0, le=65_536, description="Windows in flight; 0 lets the engine decide.")
+    vllm_kwargs: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Any other field of the vLLM engine, such as max_model_len or tensor_parallel_size.",
+    )
     generate_stage2_caption: bool = Field(False, description="Let the model see its first caption and refine it.")
     stage2_prompt_text: str = Field(STAGE2_PROMPT, description="What is asked in the second stage.")
 
@@ -197,6 +283,7 @@ class Settings(SettingsModel):
     )
 
     enhance: EnhanceSettings = Field(default_factory=lambda: EnhanceSettings.model_validate({}))
+    openai: ServerSettings = Field(default_factory=lambda: ServerSettings.model_validate({}))
 
     # previews
     target_fps: float = Field(1.0, gt=0, le=60, description="Preview frames per second of video.")
@@ -254,6 +341,16 @@ class Settings(SettingsModel):
     def _known_source(cls, value: str) -> str:
         return _one_of(value, PREVIEW_SOURCES)
 
+    @field_validator("preprocess_dtype")
+    @classmethod
+    def _known_dtype(cls, value: str) -> str:
+        return _one_of(value, PREPROCESS_DTYPES)
+
+    @field_validator("vllm_kwargs")
+    @classmethod
+    def _no_managed_kwargs(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return _without_managed(value)
+
     @field_validator("keep_candidate_mode")
     @classmethod
     def _known_policy(cls, value: str) -> str:
@@ -289,6 +386,41 @@ class Settings(SettingsModel):
     def frame_factor(self) -> int:
         """Side of a model's visual token in pixels: frames are packed at multiples of it."""
         return QWEN2_FACTOR if "qwen2" in self.model.lower() else QWEN3_FACTOR
+
+    @property
+    def caption_spec(self) -> EngineSpec:
+        """The vision-language model and how it is run."""
+        return EngineSpec(
+            purpose="caption",
+            model=self.model,
+            revision=self.revision,
+            model_dir=self.model_dir,
+            fp8=self.fp8,
+            preprocess_dtype=self.preprocess_dtype,
+            model_does_preprocess=self.model_does_preprocess,
+            disable_mmcache=self.disable_mmcache,
+            engine_kwargs=self.vllm_kwargs,
+            max_in_flight=self.caption_batch_size or None,
+            server=self._server,
+        )
+
+    @property
+    def enhance_spec(self) -> EngineSpec:
+        """The text model and how it is run."""
+        return EngineSpec(
+            purpose="enhance",
+            model=self.enhance.model,
+            revision=self.enhance.revision,
+            model_dir=self.model_dir,
+            fp8=self.enhance.fp8,
+            engine_kwargs=self.enhance.vllm_kwargs,
+            max_in_flight=self.enhance.model_batch_size or None,
+            server=self._server,
+        )
+
+    @property
+    def _server(self) -> ServerOptions:
+        return ServerOptions(**{**self.openai.model_dump(), "base_urls": tuple(self.openai.base_urls)})
 
     @classmethod
     def load(cls, folder: Path | None = None) -> Self:
@@ -333,8 +465,9 @@ class Settings(SettingsModel):
 def setting_names() -> Iterator[tuple[str, FieldInfo]]:
     """Yield every setting as `(dotted name, field)`, in the order they are declared."""
     for name, field in Settings.model_fields.items():
-        if name == "enhance":
-            yield from ((f"enhance.{inner}", info) for inner, info in EnhanceSettings.model_fields.items())
+        group = field.annotation
+        if isinstance(group, type) and issubclass(group, SettingsModel):
+            yield from ((f"{name}.{inner}", info) for inner, info in group.model_fields.items())
         else:
             yield name, field
 
@@ -342,8 +475,11 @@ def setting_names() -> Iterator[tuple[str, FieldInfo]]:
 def _assign(values: dict[str, Any], key: str, value: object) -> None:
     known = [name for name, _ in setting_names()]
     group, _, inner = key.partition(".")
-    if group == "sampling_params" and inner:
-        values["sampling_params"] = {**values["sampling_params"], inner: value}
+    table, _, entry = key.rpartition(".")
+    if table in TABLES_OF_VALUES:
+        holder = values[group] if "." in table else values
+        name = table.rpartition(".")[2]
+        holder[name] = {**holder[name], entry: value}
     elif key not in known:
         raise SettingsError(f"--set {key}: no such setting.{_suggestion(key, known)}")
     elif inner:
@@ -368,6 +504,14 @@ def _one_of(value: str, known: Sequence[str] | Mapping[str, object]) -> str:
     if value not in known:
         raise ValueError(f"unknown value {value!r}; allowed: {', '.join(known)}.{_suggestion(value, list(known))}")
     return value
+
+
+def _without_managed(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Refuse engine fields that a setting decides, or that are no fields at all."""
+    for name in kwargs:
+        if name in MANAGED_KWARGS:
+            raise ValueError(f"{name} is decided by {MANAGED_KWARGS[name]}; take it out of vllm_kwargs")
+    return kwargs
 
 
 def _suggestion(value: str, known: Sequence[str]) -> str:

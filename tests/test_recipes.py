@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -71,6 +72,14 @@ CHANGES: Mapping[str, tuple[Any, set[str]]] = {
     "caption_num": (2, {"caption"}),
     "sampling_params": ({"temperature": 0.2}, {"caption", "enhance"}),
     "max_output_tokens": (100, {"caption"}),
+    # how a model is run: part of the recipe through the identity of the engines that have such options
+    "model_dir": ("weights", set()),
+    "fp8": (True, set()),
+    "preprocess_dtype": ("float32", set()),
+    "model_does_preprocess": (True, set()),
+    "disable_mmcache": (True, set()),
+    "caption_batch_size": (8, set()),
+    "vllm_kwargs": ({"max_model_len": 8192}, set()),
     "generate_stage2_caption": (True, {"caption"}),
     "stage2_prompt_text": ("shorter: ", set()),  # the second stage is off
     "keep_candidate_mode": ("all", {"retention"}),
@@ -82,10 +91,19 @@ CHANGES: Mapping[str, tuple[Any, set[str]]] = {
     "enhance.prompt_variant": ("av-surveillance", {"enhance"}),
     "enhance.prompt_text": ("", {"enhance"}),
     "enhance.max_output_tokens": (100, {"enhance"}),
+    "enhance.model_batch_size": (8, set()),
+    "enhance.fp8": (True, set()),
+    "enhance.vllm_kwargs": ({"max_model_len": 8192}, set()),
     "enhance.on_drift": ("flag", {"on_drift"}),
     "enhance.drift_min_length_ratio": (0.8, {"drift"}),
     "enhance.drift_max_length_ratio": (3.0, {"drift"}),
     "enhance.drift_max_lost": (0.3, {"drift"}),
+    "openai.base_urls": (["http://gpu:8000/v1"], set()),
+    "openai.api_key_env": ("KEY", set()),
+    "openai.timeout_s": (5.0, set()),
+    "openai.max_retries": (0, set()),
+    "openai.max_concurrency": (1, set()),
+    "openai.frames_as": ("images", set()),
     "target_fps": (2.0, {"preview"}),
     "target_height": (120, {"preview"}),
     "quality": (60, {"preview"}),
@@ -126,6 +144,16 @@ def test_the_settings_of_a_split_matter_where_it_is_the_one_in_use(split: str, n
     before = split_recipe(Settings.of({"split": split})).recipe_id
     changed = {n for n, v in chosen.items() if split_recipe(Settings.of({"split": split, n: v})).recipe_id != before}
     assert changed == names
+
+
+def test_options_of_an_engine_that_change_its_texts_are_part_of_the_recipe() -> None:
+    spec = Settings.of({"fp8": True, "vllm_kwargs": {"dtype": "float16"}}).caption_spec
+    options = spec.options("fp8", "engine_kwargs")
+    assert options == '{"engine_kwargs":{"dtype":"float16"},"fp8":true}'
+    with_options = caption_recipe(Settings.of({}), replace(IDENTITY, options=options))
+    assert with_options.recipe_id != caption_recipe(Settings.of({}), IDENTITY).recipe_id
+    assert with_options.params["engine_options"] == {"engine_kwargs": {"dtype": "float16"}, "fp8": True}
+    assert Settings.of({}).caption_spec.options("fp8", "engine_kwargs") == ""
 
 
 def test_the_second_prompt_matters_where_there_is_a_second_stage() -> None:

@@ -22,6 +22,12 @@ DEFAULTS = {  # section 6 of the design
     "caption_num": 1,
     "sampling_params": {"temperature": 0.1, "top_p": 0.001, "repetition_penalty": 1.05},
     "max_output_tokens": 512,
+    "model_dir": None,
+    "fp8": False,
+    "preprocess_dtype": "uint8",
+    "model_does_preprocess": False,
+    "disable_mmcache": False,
+    "vllm_kwargs": {},
     "generate_stage2_caption": False,
     "stage2_prompt_text": "Please refine this caption: ",
     "keep_candidate_mode": "random_any",
@@ -33,6 +39,9 @@ DEFAULTS = {  # section 6 of the design
         "prompt_variant": "default",
         "prompt_text": None,
         "max_output_tokens": 512,
+        "model_batch_size": 128,
+        "fp8": False,
+        "vllm_kwargs": {},
         "on_drift": "fallback",
         "drift_min_length_ratio": 0.5,
         "drift_max_length_ratio": 5.0,
@@ -53,7 +62,7 @@ SPLITTING = {
 OURS = {
     *SPLITTING, "dedupe_windows", "dedupe_distance", "preview_format", "preview_source",
     "retention_seed", "max_pixels", "max_duration_s", "max_frames", "max_streams", "clip_timeout_s",
-    "worker_memory_mb", "workers",
+    "worker_memory_mb", "workers", "caption_batch_size", "openai",
 }  # fmt: skip
 
 

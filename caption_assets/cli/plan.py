@@ -33,8 +33,8 @@ def plan_batches(ledger: Ledger, settings: Settings, engine: str, batch: str | N
     """
     entry = choose_engine(engine)
     probing, splitting, windows = clip_recipe(settings), split_recipe(settings), window_recipe(settings)
-    captions = caption_recipe(settings, entry.identify(settings.model, settings.revision))
-    enhancement = enhance_recipe(settings, entry.identify(settings.enhance.model, settings.enhance.revision))
+    captions = caption_recipe(settings, entry.identify(settings.caption_spec))
+    enhancement = enhance_recipe(settings, entry.identify(settings.enhance_spec))
     clips = [
         clip
         for row in ledger.named("plan_clips", batch=batch, window=windows.recipe_id, split=splitting.recipe_id)

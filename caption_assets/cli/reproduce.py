@@ -8,6 +8,7 @@ import click
 
 from caption_assets.captioning.tasks import Ask, Slot, Task, first_request, second_requests
 from caption_assets.cli.main import Refusal
+from caption_assets.engines.protocol import EngineSpec
 from caption_assets.engines.registry import choose_engine
 from caption_assets.ids import CandidateId, RecipeId, WindowId
 from caption_assets.ledger.database import Ledger
@@ -56,8 +57,9 @@ def reproduce_candidate(root: RootFolder, ledger: Ledger, candidate_id: str) -> 
     )
     request = first_request(task, ask, frames) if task.stage == 1 else second_requests(task, ask, frames)[0]
     entry = choose_engine(str(row["engine"]))
-    identity = entry.identify(str(row["model_id"]), str(row["model_revision"]))
-    engine = entry.load(str(row["model_id"]), str(row["model_revision"]))
+    spec = EngineSpec("caption", str(row["model_id"]), str(row["model_revision"]), **params.get("engine_options", {}))
+    identity = entry.identify(spec)
+    engine = entry.load(spec)
     try:
         completion = next(iter(engine.stream([request])))
     finally:

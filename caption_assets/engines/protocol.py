@@ -5,6 +5,7 @@ request. A request that cannot be served is answered with a completion that says
 always the number of candidates asked for. An engine raises only when it cannot go on at all (`EngineDied`).
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -15,6 +16,10 @@ FinishReason = Literal["stop", "length", "error"]
 
 class EngineDied(RuntimeError):
     """The engine cannot serve any further request; unfinished requests may be sent to a fresh one."""
+
+
+class EngineUnavailable(EngineDied):
+    """The engine cannot be had now, and a fresh one could not either: no server answers, or it refuses the key."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Completion:
-    """One candidate. `error` is set when, and only when, `finish_reason` is "error"; `text` is then empty."""
+    """One candidate. `error` is set when, and only when, `finish_reason` is "error"; `text` is then empty.
+
+    reasoning: what a reasoning model thought before it answered; never part of `text`.
+    expected_prompt_tokens: what the request was reckoned to cost before it was sent, by an engine that can reckon it;
+        `prompt_tokens` is what was really read.
+    """
 
     request_id: str
     sample_index: int
@@ -73,23 +83,82 @@ class Completion:
     output_tokens: int | None = None
     latency_ms: float | None = None
     error: str | None = None
+    reasoning: str | None = None
+    expected_prompt_tokens: int | None = None
 
 
 @dataclass(frozen=True)
 class EngineIdentity:
-    """What made a text: part of every caption and enhancement recipe."""
+    """What made a text: part of every caption and enhancement recipe.
+
+    options: canonical JSON of the engine options that can change a text, "" where there are none.
+    """
 
     engine: str
     engine_version: str
     model_id: str
     model_revision: str
+    options: str = ""
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """How OpenAI-compatible servers are reached.
+
+    base_urls: one or more servers that serve the same model; requests go to them in turn.
+    api_key_env: environment variable with the key; the key itself is never stored.
+    max_retries: how often one request is sent again after 429, 5xx, a timeout or a broken connection.
+    """
+
+    base_urls: tuple[str, ...] = ("http://127.0.0.1:8000/v1",)
+    api_key_env: str = "OPENAI_API_KEY"
+    timeout_s: float = 300.0
+    max_retries: int = 6
+    max_concurrency: int = 64
+    frames_as: Literal["auto", "video", "images"] = "auto"
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """A model and how it is to be run: all that an engine is loaded from.
+
+    purpose: which of a run's models this is; a caption model sees frames, an enhance model reads text.
+    model: id on the hub, or a folder of weights. revision: branch, tag or commit; None is the default branch.
+    model_dir: folder of weights, one folder per model id below it; None is the cache of the hub.
+    fp8, preprocess_dtype, model_does_preprocess, engine_kwargs: as the settings of the same names say (engine_kwargs
+        are `vllm_kwargs`); they may change a result, so an engine that uses them names them in its identity's options.
+    disable_mmcache, max_in_flight, server: tuning. max_in_flight None: the engine decides.
+    """
+
+    purpose: Literal["caption", "enhance"]
+    model: str
+    revision: str | None = None
+    model_dir: str | None = None
+    fp8: bool = False
+    preprocess_dtype: str = "uint8"
+    model_does_preprocess: bool = False
+    disable_mmcache: bool = False
+    engine_kwargs: Mapping[str, object] = field(default_factory=dict)
+    max_in_flight: int | None = None
+    server: ServerOptions = field(default_factory=ServerOptions)
+
+    def options(self, *names: str) -> str:
+        """Return the named fields that differ from their defaults as canonical JSON, "" where none does."""
+        plain = EngineSpec(self.purpose, self.model)
+        changed = {name: getattr(self, name) for name in names if getattr(self, name) != getattr(plain, name)}
+        return json.dumps(changed, sort_keys=True, separators=(",", ":")) if changed else ""
 
 
 class Engine(Protocol):
     """A loaded model (or, for `signal`, the measuring code) that answers requests."""
 
-    def stream(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """Yield one completion per seed of each request, as they finish. Pulls requests lazily, bounded in flight."""
+    def stream(self, requests: Iterable[Request | None]) -> Iterator[Completion]:
+        """Yield one completion per seed of each request, as they finish. Pulls requests lazily, bounded in flight.
+
+        None in place of a request says that nothing is ready now, but may be after the next completion: a second stage
+        waits for the first. It comes only while requests are in flight. Requests may be pulled on another thread, one
+        at a time. Closing the iterator gives up what is in flight.
+        """
         ...
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ An engine's identity is known without loading it, so that a run with nothing to 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from caption_assets.engines.protocol import Engine, EngineIdentity
+from caption_assets.engines.protocol import Engine, EngineIdentity, EngineSpec
 from caption_assets.engines.signal import SignalEngine
 
 AUTO = "auto"
@@ -20,24 +20,26 @@ class UnknownEngine(ValueError):
 class EngineEntry:
     """An engine of this version.
 
-    identify: `(model, revision) -> identity`, without loading anything.
-    load: `(model, revision) -> engine`, which imports what it needs only then.
+    identify: the identity of what a spec would load, without loading it.
+    load: the engine, which imports what it needs only then.
+    exclusive: it fills a device, so that no other such engine may be loaded beside it.
     text_from_frames: enhancement needs the window's frames, since the engine has no language model.
     """
 
     name: str
     description: str
-    identify: Callable[[str, str | None], EngineIdentity]
-    load: Callable[[str, str | None], Engine]
-    text_from_frames: bool
+    identify: Callable[[EngineSpec], EngineIdentity]
+    load: Callable[[EngineSpec], Engine]
+    text_from_frames: bool = False
+    exclusive: bool = False
 
 
 ENGINES: Mapping[str, EngineEntry] = {
     "signal": EngineEntry(
         name="signal",
         description="embedded; says what it measures in the pixels; no model, no GPU, no download",
-        identify=lambda _model, _revision: SignalEngine.identity(),
-        load=lambda _model, _revision: SignalEngine(),
+        identify=lambda _: SignalEngine.identity(),
+        load=lambda _: SignalEngine(),
         text_from_frames=True,
     ),
 }

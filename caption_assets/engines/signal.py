@@ -35,10 +35,11 @@ class SignalEngine:
         """Return what goes into a recipe."""
         return EngineIdentity("signal", CODE_VERSION, MODEL_ID, CODE_VERSION)
 
-    def stream(self, requests: Iterable[Request]) -> Iterator[Completion]:
+    def stream(self, requests: Iterable[Request | None]) -> Iterator[Completion]:
         """Yield each request's candidates in seed order; the next request is pulled after the last one is taken."""
         for request in requests:
-            yield from self._answers(request)
+            if request is not None:
+                yield from self._answers(request)
 
     def close(self) -> None:
         """Forget the measured windows."""
