@@ -223,6 +223,17 @@ def test_a_name_that_nothing_bears_out_is_drift_wherever_it_is_put(source: str, 
     assert name.split()[-1] in str(drift.evidence["new_names"])
 
 
+@given(source=captions, number=st.integers(14, 10**9), data=st.data())
+def test_a_number_or_a_colour_that_nothing_bears_out_is_drift(source: str, number: int, data: st.DataObject) -> None:
+    facts = Facts(source)
+    color = data.draw(st.sampled_from(["crimson", "yellow", "greenish", "dark-blue", "purple", "pink", "brown"]))
+    assume(str(number) not in {quantity.value for quantity in facts.quantities})
+    assume(not Facts(color).colors & facts.colors)
+    drift = check(f"{source} And {number:,} {color} balloons.", source)
+    assert drift.evidence["new_numbers"] == [f"{number:,}"]
+    assert drift.evidence["new_colors"] == [color.removeprefix("dark-")]
+
+
 @given(enhanced=texts, source=texts, others=st.lists(texts, max_size=4), data=st.data())
 def test_the_order_of_the_other_candidates_and_how_often_they_come_change_nothing(
     enhanced: str, source: str, others: list[str], data: st.DataObject
