@@ -37,8 +37,8 @@ from caption_assets.captioning.lexicon import (
     WELL_KNOWN,
 )
 
-TITLE_SHARE, TITLE_WORDS = 0.6, 3
-"""A line of so many words or more, of which such a share (function words aside) has capitals, is a title."""
+TITLE_SHARE, TITLE_WORDS = 0.8, range(3, 16)
+"""A line of so many words after its first, function words aside, of which such a share has capitals, is a title."""
 
 ENGLISH_SHARE = 0.2
 """Share of function words from which a text is read as English; English prose has 0.35 to 0.55, other languages 0.1."""
@@ -362,11 +362,11 @@ def _title_spans(text: str) -> list[tuple[int, int]]:
     spans = [match.span() for match in _LABEL.finditer(text) if len(match[0].split()) > 1]
     position = 0
     for line in text.split("\n"):
-        words = [word for word in re.findall(r"[^\W\d_]+", line) if word.lower() not in STOP_WORDS]
+        words = [word for word in re.findall(r"[^\W\d_]+", line)[1:] if word.lower() not in STOP_WORDS]
         is_sentence = line.rstrip().endswith((".", "!", "?"))
         if (
             not is_sentence
-            and len(words) >= TITLE_WORDS
+            and len(words) in TITLE_WORDS
             and sum(word[0].isupper() for word in words) >= TITLE_SHARE * len(words)
         ):
             spans.append((position, position + len(line)))

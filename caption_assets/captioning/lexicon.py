@@ -28,8 +28,10 @@ STOP_WORDS = frozenset(
         this those though through throughout thus to together too toward towards under underneath until up upon
         us use used using very via was we well were what when whenever where whereas wherever whether which
         while who whole whom whose why will with within without would yet you your yours aren't can't couldn't
-        didn't doesn't don't hadn't hasn't haven't isn't mustn't shouldn't wasn't weren't won't wouldn't i'm
-        it's there's that's they're he's she's you're we're i'd i'll i've you'll they'll
+        didn't doesn't don't hadn't hasn't haven't isn't mustn't shouldn't wasn't weren't won't wouldn't
+        moreover furthermore nevertheless nonetheless afterward afterwards thereafter overall today tonight
+        yesterday tomorrow nowadays i'm it's there's that's they're he's she's you're we're i'd i'll i've you'll
+        they'll
         """
     )
 )

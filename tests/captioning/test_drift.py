@@ -1,9 +1,10 @@
 """The drift check: what it finds, what it lets pass, and how it fares on the real answers of a small text model.
 
-`smollm2.jsonl` holds 15 captions and every one of 130 answers that SmolLM2-135M-Instruct (Apache-2.0, see
+`smollm2.jsonl` holds 25 captions and every one of 170 answers that SmolLM2-135M-Instruct (Apache-2.0, see
 tests/engines/smollm2.py) gave through transformers 5.23 on a CPU to the enhancement prompts of this project (`default`,
 `av-surveillance`) and to a plainer one (`rewrite`), none left out. `read` says how a person found each: faithful, lossy
-(true, but most is gone), unfaithful or unchanged; `invented_names` are those that this person read in it.
+(true, but much is gone), unfaithful or unchanged; `invented_names` are those that this person read in it. The last 40,
+`held_out`, were read before the check had seen them; the limits were set on the other 130.
 `faithful.json` holds enhancements that a person wrote as a good model would.
 """
 
@@ -222,6 +223,17 @@ def test_a_name_that_nothing_bears_out_is_drift_wherever_it_is_put(source: str, 
     assert name.split()[-1] in str(drift.evidence["new_names"])
 
 
+@given(source=captions, number=st.integers(14, 10**9), data=st.data())
+def test_a_number_or_a_colour_that_nothing_bears_out_is_drift(source: str, number: int, data: st.DataObject) -> None:
+    facts = Facts(source)
+    color = data.draw(st.sampled_from(["crimson", "yellow", "greenish", "dark-blue", "purple", "pink", "brown"]))
+    assume(str(number) not in {quantity.value for quantity in facts.quantities})
+    assume(not Facts(color).colors & facts.colors)
+    drift = check(f"{source} And {number:,} {color} balloons.", source)
+    assert drift.evidence["new_numbers"] == [f"{number:,}"]
+    assert drift.evidence["new_colors"] == [color.removeprefix("dark-")]
+
+
 @given(enhanced=texts, source=texts, others=st.lists(texts, max_size=4), data=st.data())
 def test_the_order_of_the_other_candidates_and_how_often_they_come_change_nothing(
     enhanced: str, source: str, others: list[str], data: st.DataObject
@@ -286,11 +298,11 @@ def test_each_answer_in_which_the_model_invented_a_name_has_drifted(answer: dict
 
 
 def test_the_names_that_the_model_invented_are_named() -> None:
-    """New York City for `a city` among them. Two stand in titles, whose words all have capitals."""
+    """New York City for `a city` among them. Of those missed, two stand in titles, whose words all have capitals."""
     invented = [(answer, name) for answer in ANSWERS for name in answer["invented_names"]]
     missed = {name for answer, name in invented if name not in str(check_answer(answer).evidence.get("new_names"))}
-    assert len(invented) == 29
-    assert missed == {"Redevious", "Bush Street"}
+    assert len(invented) == 34
+    assert missed == {"Redevious", "Bush Street", "Espaça no Cargo"}
     assert "New York City" in {name for _, name in invented}
 
 
@@ -302,5 +314,9 @@ def test_no_answer_that_a_person_found_faithful_has_drifted() -> None:
 
 def test_how_many_unfaithful_answers_are_caught() -> None:
     """The rest invent things and events without a name, a number or a colour: rules cannot see that."""
-    unfaithful = [check_answer(answer).status == "drifted" for answer in ANSWERS if answer["read"] == "unfaithful"]
-    assert (sum(unfaithful), len(unfaithful)) == (86, 107)
+    read = {held_out: [check_answer(a).status == "drifted" for a in ANSWERS if a["read"] == "unfaithful"
+                       and a.get("held_out", False) is held_out] for held_out in (False, True)}  # fmt: skip
+    assert {held_out: (sum(caught), len(caught)) for held_out, caught in read.items()} == {
+        False: (86, 107),
+        True: (15, 22),
+    }

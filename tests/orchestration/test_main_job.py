@@ -36,9 +36,9 @@ def test_each_clip_is_read_decoded_captioned_enhanced_and_shown_once(demo):
 
 def test_every_table_has_the_rows_of_four_clips_of_one_window(demo):
     assert demo.new_rows == {
-        "recipes": 8,
+        "recipes": 10,
         "prompts": 2,
-        "active_recipes": 8,
+        "active_recipes": 10,
         "runs": 6,
         "uploads": 4,
         "clips": 4,
@@ -47,6 +47,7 @@ def test_every_table_has_the_rows_of_four_clips_of_one_window(demo):
         "caption_candidates": 4,
         "retention_decisions": 4,
         "enhanced_captions": 4,
+        "drift_checks": 4,
         "previews": 4,
     }
 
