@@ -18,6 +18,13 @@ class EngineDied(RuntimeError):
     """The engine cannot serve any further request; unfinished requests may be sent to a fresh one."""
 
 
+class EngineUnusable(EngineDied):
+    """A fresh engine would fail in the same way: a refused key, a model that is not served, a setting it cannot keep.
+
+    The message says what to change; starting the engine again is of no use.
+    """
+
+
 @dataclass(frozen=True)
 class Message:
     """One chat turn. `with_video` marks the turn that the request's frames belong to."""
@@ -67,6 +74,7 @@ class Completion:
     """One candidate. `error` is set when, and only when, `finish_reason` is "error"; `text` is then empty.
 
     reasoning: what a reasoning model thought before it answered; never part of `text`.
+    refusal: the model, or a filter in front of it, declined; `text` is what it said instead, if anything.
     expected_prompt_tokens: what the request was reckoned to cost before it was sent, by an engine that can reckon it;
         `prompt_tokens` is what was really read.
     """
@@ -81,6 +89,7 @@ class Completion:
     error: str | None = None
     reasoning: str | None = None
     expected_prompt_tokens: int | None = None
+    refusal: bool = False
 
 
 @dataclass(frozen=True)
