@@ -57,7 +57,9 @@ def reproduce_candidate(root: RootFolder, ledger: Ledger, candidate_id: str) -> 
     )
     request = first_request(task, ask, frames) if task.stage == 1 else second_requests(task, ask, frames)[0]
     entry = choose_engine(str(row["engine"]))
-    spec = EngineSpec("caption", str(row["model_id"]), str(row["model_revision"]), **params.get("engine_options", {}))
+    reached = Settings.load().caption_spec.server  # where servers are says nothing about what they answer
+    spec = EngineSpec("caption", str(row["model_id"]), str(row["model_revision"]), server=reached)
+    spec = spec.with_options(params.get("engine_options", {}))
     identity = entry.identify(spec)
     engine = entry.load(spec)
     try:

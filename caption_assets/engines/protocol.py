@@ -7,8 +7,8 @@ always the number of candidates asked for. An engine raises only when it cannot 
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, Self
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "error"]
@@ -148,10 +148,22 @@ class EngineSpec:
     server: ServerOptions = field(default_factory=ServerOptions)
 
     def options(self, *names: str) -> str:
-        """Return the named fields that differ from their defaults as canonical JSON, "" where none does."""
+        """Return the named fields that differ from their defaults as canonical JSON, "" where none does.
+
+        A field of `server` is named as if it were one of this class.
+        """
         plain = EngineSpec(self.purpose, self.model)
-        changed = {name: getattr(self, name) for name in names if getattr(self, name) != getattr(plain, name)}
+        changed = {name: self._field(name) for name in names if self._field(name) != plain._field(name)}
         return json.dumps(changed, sort_keys=True, separators=(",", ":")) if changed else ""
+
+    def with_options(self, options: Mapping[str, Any]) -> Self:
+        """Return this spec with the fields that `options` (of an identity, read from its JSON) names set to them."""
+        own = {name: value for name, value in options.items() if hasattr(self, name)}
+        of_server = {name: value for name, value in options.items() if name not in own}
+        return replace(self, **own, server=replace(self.server, **of_server))
+
+    def _field(self, name: str) -> object:
+        return getattr(self, name) if hasattr(self, name) else getattr(self.server, name)
 
 
 class Engine(Protocol):

@@ -6,6 +6,8 @@ An engine's identity is known without loading it, so that a run with nothing to 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from caption_assets.engines.openai.engine import OpenAIEngine
+from caption_assets.engines.openai.engine import identity as openai_identity
 from caption_assets.engines.protocol import Engine, EngineIdentity, EngineSpec
 from caption_assets.engines.signal import SignalEngine
 
@@ -41,6 +43,12 @@ ENGINES: Mapping[str, EngineEntry] = {
         identify=lambda _: SignalEngine.identity(),
         load=lambda _: SignalEngine(),
         text_from_frames=True,
+    ),
+    "openai": EngineEntry(
+        name="openai",
+        description="any OpenAI-compatible server or router, or several of them; openai.base_urls says where",
+        identify=openai_identity,
+        load=OpenAIEngine,
     ),
 }
 

@@ -2,9 +2,9 @@
 
 Frames travel as the JPEGs that were packed, never decoded on the way, in one of two forms:
 
-video: one `video_url` part, `data:video/jpeg;base64,<frame>,<frame>,...`, the form that vLLM reads as a video of frames.
-    Their true times go along as `media_io_kwargs.video`: indices in milliseconds at 1000 frames a second, so that times
-    of a variable frame rate are exact, and `num_frames = -1`, since a server takes only the first 32 frames otherwise.
+video: one `video_url` part, `data:video/jpeg;base64,<frame>,<frame>,...`, the form that vLLM reads as a video.
+    The frames' true times go along as `media_io_kwargs.video`: indices in milliseconds at 1000 frames a second, so that
+    a variable frame rate is exact, and `num_frames = -1`, since a server takes only the first 32 frames otherwise.
     From vLLM 0.31 on such fields are taken only by servers started with `--trust-request-mm-kwargs`.
 images: each frame an `image_url` part after its time in words, which every server with vision reads.
 """
@@ -156,8 +156,14 @@ def _video(frames: PackedFrames) -> list[dict[str, object]]:
 
 
 def _times(frames: PackedFrames) -> dict[str, object]:
+    """Return the frames' times as vLLM takes them: a frame is shown at frames_indices / fps seconds.
+
+    total_num_frames is the window's own length, n frames at their mean distance: processors that want to know a rate
+    and not the times (Qwen2.5-VL) take n / total_num_frames · fps for it.
+    """
     ticks = [round(time * TICKS_PER_S) for time in frames.times_s]
-    total = max(ticks[-1] + 1, len(ticks))
+    n = len(ticks)
+    total = max(n, round(n * (ticks[-1] - ticks[0]) / (n - 1)) if n > 1 else 1)
     return {
         "num_frames": -1,
         "fps": TICKS_PER_S,

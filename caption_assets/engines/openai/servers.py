@@ -76,8 +76,9 @@ class Server:
 
 @dataclass
 class Servers:
-    """The servers of one engine. Every `take` that returns a server is followed by one `succeeded`, `failed`,
-    `busy` or `gave`.
+    """The servers of one engine.
+
+    Every `take` that returns a server is followed by one `succeeded`, `failed`, `busy` or `gave`.
 
     down_since: since when every breaker has been open; None while one is closed.
     """
