@@ -430,9 +430,9 @@ def test_frames_travel_to_vllm_as_one_video_with_their_true_times(open_engine: C
         "media_io_kwargs": {
             "video": {
                 "num_frames": -1,
-                "fps": 1000,
-                "frames_indices": [10000, 10520, 11016],
-                "total_num_frames": 1524,  # 3 frames, 0.508 s apart
+                "fps": 1_000_000,
+                "frames_indices": [10_000_000, 10_520_000, 11_016_000],
+                "total_num_frames": 1_524_000,  # 3 frames, 0.508 s apart
                 "duration": 1.524,
                 "do_sample_frames": False,
             }

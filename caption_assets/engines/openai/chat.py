@@ -3,8 +3,8 @@
 Frames travel as the JPEGs that were packed, never decoded on the way, in one of two forms:
 
 video: one `video_url` part, `data:video/jpeg;base64,<frame>,<frame>,...`, the form that vLLM reads as a video.
-    The frames' true times go along as `media_io_kwargs.video`: indices in milliseconds at 1000 frames a second, so that
-    a variable frame rate is exact, and `num_frames = -1`, since a server takes only the first 32 frames otherwise.
+    The frames' true times go along as `media_io_kwargs.video`, as they do to vLLM in this process, and `num_frames` is
+    -1, since a server takes only the first 32 frames otherwise.
     From vLLM 0.31 on such fields are taken only by servers started with `--trust-request-mm-kwargs`.
 images: each frame an `image_url` part after its time in words, which every server with vision reads.
 """
@@ -15,10 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from caption_assets.engines.families import video_clock
 from caption_assets.engines.protocol import FinishReason, Message, PackedFrames, Request
 from caption_assets.engines.reasoning import split_reasoning
 
-TICKS_PER_S = 1000
 STOPPED = ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "repetition")
 CUT = ("length", "max_tokens", "max_output_tokens")
 FILTERED = ("content_filter", "safety", "recitation", "refusal")
@@ -156,20 +156,13 @@ def _video(frames: PackedFrames) -> list[dict[str, object]]:
 
 
 def _times(frames: PackedFrames) -> dict[str, object]:
-    """Return the frames' times as vLLM takes them: a frame is shown at frames_indices / fps seconds.
-
-    total_num_frames is the window's own length, n frames at their mean distance: processors that want to know a rate
-    and not the times (Qwen2.5-VL) take n / total_num_frames · fps for it.
-    """
-    ticks = [round(time * TICKS_PER_S) for time in frames.times_s]
-    n = len(ticks)
-    total = max(n, round(n * (ticks[-1] - ticks[0]) / (n - 1)) if n > 1 else 1)
+    clock = video_clock(frames.times_s)
     return {
         "num_frames": -1,
-        "fps": TICKS_PER_S,
-        "frames_indices": ticks,
-        "total_num_frames": total,
-        "duration": total / TICKS_PER_S,
+        "fps": clock.fps,
+        "frames_indices": list(clock.indices),
+        "total_num_frames": max(clock.total, len(clock.indices)),
+        "duration": clock.total / clock.fps,
         "do_sample_frames": False,
     }
 

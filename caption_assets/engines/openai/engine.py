@@ -1,8 +1,7 @@
 """Sends requests to OpenAI-compatible servers, many at a time, and outlives their faults.
 
 A candidate is an HTTP request of its own with its own seed, so that it can be made again alone; what the candidates of
-a window share is computed once by a server with a prefix cache. All HTTP runs on one thread with an event loop;
-requests are pulled, and completions given, on the caller's thread.
+a window share is computed once by a server with a prefix cache. All HTTP runs on one thread with an event loop.
 
 What becomes of a fault:
 
@@ -17,9 +16,7 @@ What becomes of a fault:
 """
 
 import asyncio
-import contextlib
 import logging
-import queue
 import random
 import threading
 import time
@@ -28,6 +25,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from caption_assets.engines.feed import Feed
 from caption_assets.engines.openai.chat import (
     Answer,
     Dialect,
@@ -54,7 +52,6 @@ CODE_VERSION = "1"  # bumped by hand whenever the same request may be put differ
 ASK_AGAIN = (408, 425, 429)  # besides 5xx
 READY_AHEAD = 8  # requests that wait for a connection, so that a server never waits for the next window's frames
 PATIENCE = Patience()
-POLL_S = 0.5  # how often a waiting stream looks for a signal of the process
 
 NO_VIDEO = (
     "%s does not take the times of frames, so that they travel as images with their times in words, which costs more "
@@ -92,6 +89,7 @@ class OpenAIEngine:
         self._draw = draw or random.Random()
         self._servers = Servers([Server(url.rstrip("/")) for url in spec.server.base_urls], patience)
         self._dialects: dict[str, Dialect] = {}
+        self._candidates = 1
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._wire: Wire | None = None
@@ -104,28 +102,19 @@ class OpenAIEngine:
             EngineDied: every server has been failing for `Patience.down_s`.
         """
         loop = self._start()
-        source, pulled = iter(requests), _Pulled(self._spec)
-        finished: queue.SimpleQueue[tuple[str, Completion] | BaseException] = queue.SimpleQueue()
+        tasks: set[asyncio.Task[Any]] = set()
+
+        def send(request: Request, feed: Feed) -> None:
+            self._candidates = len(request.seeds)
+            asked = _Asked(request)
+            for index in range(len(request.seeds)):
+                asyncio.run_coroutine_threadsafe(self._keep(asked, index, feed, tasks), loop)
+
         try:
-            while True:
-                for request in pulled.more(source):
-                    asked = _Asked(request)
-                    for index in range(len(request.seeds)):
-                        asyncio.run_coroutine_threadsafe(self._keep(asked, index, finished, pulled.tasks), loop)
-                if pulled.over:
-                    return
-                if pulled.idle:
-                    time.sleep(POLL_S / 50)  # nothing is under way, yet the source says that something will come
-                    continue
-                answer = _next(finished)
-                if isinstance(answer, BaseException):
-                    raise answer
-                request_id, completion = answer
-                pulled.answered(request_id)
-                yield completion
+            yield from Feed(requests, send, self._limit).completions()
         finally:
             if not loop.is_closed():
-                _wait(_cancel(pulled.tasks), loop)
+                _wait(_cancel(tasks), loop)
 
     def close(self) -> None:
         """Close connections and end the thread. Safe to call twice."""
@@ -148,25 +137,24 @@ class OpenAIEngine:
             self._wire = _wait(Wire.open(self._spec.server, self._key, self._patience), self._loop)
         return self._loop
 
-    async def _keep(
-        self,
-        asked: "_Asked",
-        index: int,
-        finished: "queue.SimpleQueue[tuple[str, Completion] | BaseException]",
-        tasks: set["asyncio.Task[Any]"],
-    ) -> None:
-        """Make one candidate, and put it, or what ends the stream, into the queue."""
+    def _limit(self) -> int:
+        """Return how many requests may be under way: so many that every connection is busy, and a few that wait."""
+        if self._spec.max_in_flight is not None:
+            return self._spec.max_in_flight
+        return -(-(self._spec.server.max_concurrency + READY_AHEAD) // self._candidates)
+
+    async def _keep(self, asked: "_Asked", index: int, feed: Feed, tasks: set["asyncio.Task[Any]"]) -> None:
+        """Make one candidate, and give the stream it or what ends the stream."""
         task = asyncio.current_task()
         assert task is not None
         tasks.add(task)
         try:
-            completion = await self._candidate(asked, index)
-            finished.put((asked.request.request_id, completion))
+            feed.answer(asked.request, await self._candidate(asked, index))
         except asyncio.CancelledError:
-            finished.put(EngineDied("the engine was closed"))
+            feed.fail(EngineDied("the engine was closed"))
             raise
         except BaseException as fault:
-            finished.put(fault)
+            feed.fail(fault)
         finally:
             tasks.discard(task)
 
@@ -346,48 +334,6 @@ class _Asked:
         return self._bodies[dialect]
 
 
-class _Pulled:
-    """How much of the source has been pulled, and whether more may be."""
-
-    def __init__(self, spec: EngineSpec) -> None:
-        self.tasks: set[asyncio.Task[Any]] = set()
-        self._requests = spec.max_in_flight or spec.server.max_concurrency + READY_AHEAD
-        self._candidates = spec.server.max_concurrency + READY_AHEAD
-        self._left: dict[str, int] = {}
-        self._exhausted = self._later = False
-
-    @property
-    def idle(self) -> bool:
-        return not self._left
-
-    @property
-    def over(self) -> bool:
-        return self._exhausted and not self._left
-
-    def more(self, source: Iterator[Request | None]) -> Iterator[Request]:
-        """Yield requests as long as there is room, and the source has one ready."""
-        self._later = False
-        while not self._exhausted and not self._later and self._has_room():
-            try:
-                request = next(source)
-            except StopIteration:
-                self._exhausted = True
-                return
-            if request is None:
-                self._later = True
-            elif request.seeds:
-                self._left[request.request_id] = len(request.seeds)
-                yield request
-
-    def answered(self, request_id: str) -> None:
-        self._left[request_id] -= 1
-        if not self._left[request_id]:
-            del self._left[request_id]
-
-    def _has_room(self) -> bool:
-        return len(self._left) < self._requests and sum(self._left.values()) < self._candidates
-
-
 def _check(spec: EngineSpec) -> None:
     asked = spec.options("fp8", "preprocess_dtype", "engine_kwargs")
     if asked:
@@ -420,13 +366,6 @@ def _completion(request: Request, index: int, answer: Answer, latency_ms: float)
 
 def _error(request: Request, index: int, reason: str) -> Completion:
     return Completion(request.request_id, index, "", "error", error=reason)
-
-
-def _next(finished: "queue.SimpleQueue[T]") -> T:
-    """Wait for the next item, in steps, so that a signal to the process is handled meanwhile."""
-    while True:
-        with contextlib.suppress(queue.Empty):
-            return finished.get(timeout=POLL_S)
 
 
 def _wait(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T:
