@@ -2,9 +2,8 @@
 
     make bench-video
 
-Films are made once from the clips in `clips/`. Every figure is CPU time (user and system, children included) unless it
-says otherwise; the runs to compare take turns, and what is shown is the median of the runs and the median of the
-ratios of each turn.
+Films are made once from the clips in `clips/`. CPU is user and system time with that of children, rate is by the clock;
+the runs to compare take turns, and what is shown is the median of the runs and the median of the ratios of each turn.
 """
 
 import argparse
@@ -98,17 +97,18 @@ def speed(folder: Path, runs: int) -> None:
             },
             runs,
         )
+        ways = ("program", "floor", "windows", "with previews")
         rows.append(
             (
                 film.name,
-                f"{n_frames / times.median('every frame'):,.0f}",
+                f"{n_frames / times.median('every frame', RATE):,.0f}",
                 *(
-                    f"{times.ratio('every frame', what):.2f}"
-                    for what in ("program", "floor", "windows", "with previews")
+                    f"{times.ratio('every frame', way, RATE):.2f} ({times.ratio('every frame', way):.2f})"
+                    for way in ways
                 ),
             )
         )
-    print("Frames a second of one PyAV thread that decodes every frame, and the speed of others over it:\n")
+    print("Frames a second of one PyAV thread that decodes every frame, and the rate of others over it (by CPU):\n")
     table(("film", "frames/s", "ffmpeg -threads 1 -f null", "sparse decode alone", "windows", "with previews"), rows)
 
 
@@ -268,24 +268,28 @@ def cut_many(path: str, n: str) -> None:
 # how it is measured
 
 
+CPU, RATE = 0, 1
+"""Which seconds are meant: of CPU, or by the clock."""
+
+
 class Times:
-    """CPU seconds of each way, turn by turn."""
+    """Seconds of each way, turn by turn: of CPU, and by the clock."""
 
     def __init__(self) -> None:
-        self._seconds: dict[str, list[float]] = {}
+        self._seconds: dict[str, list[tuple[float, float]]] = {}
 
-    def note(self, what: str, seconds: float) -> None:
+    def note(self, what: str, cpu: float, wall: float) -> None:
         """Add a turn."""
-        self._seconds.setdefault(what, []).append(seconds)
+        self._seconds.setdefault(what, []).append((cpu, wall))
 
-    def median(self, what: str) -> float:
+    def median(self, what: str, kind: int = CPU) -> float:
         """Return the median of a way."""
-        return statistics.median(self._seconds[what])
+        return statistics.median(turn[kind] for turn in self._seconds[what])
 
-    def ratio(self, over: str, under: str) -> float:
+    def ratio(self, over: str, under: str, kind: int = CPU) -> float:
         """Return the median of what one way takes over what another takes in the same turn."""
         pairs = zip(self._seconds[over], self._seconds[under], strict=True)
-        return statistics.median(a / b for a, b in pairs)
+        return statistics.median(a[kind] / b[kind] for a, b in pairs)
 
 
 def in_turn(ways: dict[str, Callable[[], None]], runs: int) -> Times:
@@ -293,10 +297,10 @@ def in_turn(ways: dict[str, Callable[[], None]], runs: int) -> Times:
     times = Times()
     for turn in range(runs + 1):
         for what, way in ways.items():
-            before = cpu_seconds()
+            cpu, start = cpu_seconds(), time.perf_counter()
             way()
             if turn:
-                times.note(what, cpu_seconds() - before)
+                times.note(what, cpu_seconds() - cpu, time.perf_counter() - start)
     return times
 
 

@@ -14,7 +14,7 @@ from caption_assets.engines.protocol import EngineIdentity
 from caption_assets.ids import RecipeId
 from caption_assets.settings import Settings
 
-Kind = Literal["clip", "split", "window", "dedupe", "caption", "enhance", "preview", "retention"]
+Kind = Literal["clip", "split", "window", "dedupe", "caption", "enhance", "drift", "on_drift", "preview", "retention"]
 
 CODE_VERSIONS: Mapping[Kind, str] = {
     "clip": "1",
@@ -23,6 +23,8 @@ CODE_VERSIONS: Mapping[Kind, str] = {
     "dedupe": "1",
     "caption": "1",
     "enhance": "1",
+    "drift": "1",
+    "on_drift": "1",
     "preview": "2",
     "retention": "1",
 }
@@ -123,6 +125,17 @@ def enhance_recipe(settings: Settings, identity: EngineIdentity) -> Recipe:
         "sampling_params": settings.sampling_params,
     }
     return Recipe("enhance", f"{identity.model_id} {prompt.name}", params, identity, (prompt,))
+
+
+def drift_recipe(settings: Settings) -> Recipe:
+    """When an enhanced caption counts as drifted from its source."""
+    names = ("drift_min_length_ratio", "drift_max_length_ratio", "drift_max_lost")
+    return Recipe("drift", "words", {name: getattr(settings.enhance, name) for name in names})
+
+
+def on_drift_recipe(settings: Settings) -> Recipe:
+    """What is shown of a drifted caption. Apart from the drift recipe, so that showing it otherwise checks nothing."""
+    return Recipe("on_drift", settings.enhance.on_drift, {"on_drift": settings.enhance.on_drift})
 
 
 def preview_recipe(settings: Settings) -> Recipe:

@@ -5,6 +5,7 @@
     previews/<batch>/<window>.webp                   or .avif, .mp4; with a poster <window>.jpg
     ledger/parts/<table>/<batch>/<run>.parquet       what happened, append-only
     ledger/ledger.duckdb                             the same rows, indexed
+    ledger/journal/...                               rows between two commits
     exports/<batch>/...
 
 A frame's pack or a preview may be deleted; the parts of the ledger may not.
@@ -59,6 +60,10 @@ class RootFolder:
     def batch_lock(self, batch: str) -> Path:
         """File that a run holds locked while it works on `batch`."""
         return self.ledger / "locks" / f"{hashlib.sha256(batch.encode()).hexdigest()[:16]}.lock"
+
+    def journals(self, batch: str) -> Path:
+        """Folder of rows that runs of `batch` made and had no time to commit."""
+        return self.ledger / "journal" / hashlib.sha256(batch.encode()).hexdigest()[:16]
 
     def frames(self, batch: str) -> Path:
         """Folder of the packed frames that runs of `batch` made."""

@@ -32,6 +32,7 @@ MODEL_ALIASES = {
 SPLITS = ("none", "stride", "scenes")
 """Ways of splitting a file into clips."""
 DEDUPE_MODES = ("off", "exact", "near")
+ON_DRIFT = ("keep", "flag", "fallback")
 PREVIEW_FORMATS = ("webp", "avif", "mp4")
 PREVIEW_SOURCES = ("packed", "clip")
 PREPROCESS_DTYPES = ("uint8", "float32", "float16", "bfloat16")
@@ -117,11 +118,30 @@ class EnhanceSettings(SettingsModel):
     model_batch_size: int = Field(128, ge=0, le=65_536, description="Captions in flight; 0 lets the engine decide.")
     fp8: bool = Field(False, description="Run the text model with weights of 8 bits.")
     vllm_kwargs: dict[str, Any] = Field(default_factory=dict, description="As `vllm_kwargs`, for the text model.")
+    on_drift: str = Field(
+        "fallback",
+        description="An enhanced caption that drifted from its source: keep (show it), flag (show it and say so) or "
+        "fallback (show the caption itself and say so).",
+    )
+    drift_min_length_ratio: float = Field(
+        0.5, ge=0, le=1, description="Drifted below so many times the words of the source."
+    )
+    drift_max_length_ratio: float = Field(
+        5.0, ge=1, le=1000, description="Drifted above so many times the words of the source."
+    )
+    drift_max_lost: float = Field(
+        0.5, ge=0, le=1, description="Drifted above this share of the source's content words that are lost."
+    )
 
     @field_validator("prompt_variant")
     @classmethod
     def _known_variant(cls, value: str) -> str:
         return _one_of(value, ENHANCE_PROMPTS)
+
+    @field_validator("on_drift")
+    @classmethod
+    def _known_reaction(cls, value: str) -> str:
+        return _one_of(value, ON_DRIFT)
 
     @field_validator("vllm_kwargs")
     @classmethod

@@ -1,20 +1,21 @@
 """enhanced_captions: each kept caption rewritten by a text model."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
 
 from caption_assets.assets.vl_captions import vl_captions
+from caption_assets.captioning.drifting import drift_limits, drift_rows
 from caption_assets.captioning.enhancing import EnhanceTask, enhance_stream
-from caption_assets.captioning.tasks import GOOD_STATUSES
 from caption_assets.ids import CandidateId, WindowId
 from caption_assets.orchestration.declare import video_batch_asset
 from caption_assets.orchestration.frames import ensure_frames, frames_reader
 from caption_assets.orchestration.pictures import sample_table
 from caption_assets.orchestration.resources import EngineResource, RootResource, SettingsResource
 from caption_assets.orchestration.stage import StageRun, stage
-from caption_assets.recipes import Recipe, enhance_recipe
+from caption_assets.recipes import Recipe, drift_recipe, enhance_recipe, on_drift_recipe
 from caption_assets.settings import Settings
 
 Row = Mapping[str, object]
@@ -29,7 +30,11 @@ def enhanced_captions(
 ) -> None:
     """The captions that a batch shows, each rewritten by a text model, with the caption it was made from.
 
-    Off with `enhance.enabled = false`. A caption that failed before is tried again.
+    Each is checked for drift: what it says that neither its source nor another candidate of the window bears out, and
+    what it lost. `enhance.on_drift` says what is then shown; other limits check again and call no model.
+
+    Off with `enhance.enabled = false`. A caption that failed before is tried again. Cut and refused captions are not
+    rewritten; the counts and the view `enhancement_skips` say which.
     """
     values = settings.values()
     for batch in context.partition_keys:
@@ -43,7 +48,7 @@ def enhanced_captions(
             kept = [
                 row
                 for row in run.ledger.named("batch_kept", batch=batch)
-                if row["status"] in GOOD_STATUSES and row["duplicate_of"] is None  # a caption is rewritten once
+                if row["skip_reason"] is None and row["duplicate_of"] is None  # a caption is rewritten once
             ]
             tasks = _missing(run, recipe, kept)
             if tasks:
@@ -53,6 +58,8 @@ def enhanced_captions(
             run.new = sum(task.candidate_id not in failed for task in tasks)
             run.reused = run.expected - run.new - run.failed
             run.metadata |= _pictures(run, recipe, kept)
+            run.metadata |= _check_drift(run, recipe, kept, values, sees_frames=engine.entry.text_from_frames)
+            run.metadata |= _skips(run)
 
 
 def _missing(run: StageRun, recipe: Recipe, kept: Sequence[Row]) -> list[EnhanceTask]:
@@ -113,3 +120,55 @@ def _pictures(run: StageRun, recipe: Recipe, kept: Sequence[Row]) -> dict[str, d
     ]
     columns = ("path", "window_index", "caption", "enhanced", "status", "error")
     return {"enhanced": sample_table(shown, columns), "recipe": recipe.recipe_id, "model": recipe.name}
+
+
+def _check_drift(
+    run: StageRun, recipe: Recipe, kept: Sequence[Row], settings: Settings, *, sees_frames: bool
+) -> dict[str, dg.MetadataValue | str | int]:
+    """Check what has not been checked under the current limits, and return what the UI shows of the checks."""
+    rule = drift_recipe(settings)
+    run.activate(rule)
+    run.activate(on_drift_recipe(settings))
+    names = {"batch": run.batch, "enhance": recipe.recipe_id}
+    known = {str(row["check_id"]) for row in run.ledger.named("batch_drift", **names, drift=rule.recipe_id)}
+    rows = drift_rows(
+        run.ledger.named("batch_drift_work", **names),
+        known,
+        rule.recipe_id,
+        drift_limits(settings),
+        sees_frames=sees_frames,
+        run_id=run.run_id,
+        now=datetime.now(UTC),
+    )
+    run.commit({"drift_checks": list(rows)})
+    checks = {row["candidate_id"]: row for row in run.ledger.named("batch_drift", **names, drift=rule.recipe_id)}
+    shown = [{**row, **checks[row["candidate_id"]]} for row in kept if row["candidate_id"] in checks]
+    counts = Counter(str(row["status"]) for row in shown)
+    metadata: dict[str, dg.MetadataValue | str | int] = {
+        f"drift {status}": counts[status] for status in ("ok", "unchanged", "drifted")
+    }
+    metadata["on drift"] = settings.enhance.on_drift
+    drifted = [row for row in shown if row["status"] == "drifted"]
+    if drifted:
+        metadata["drifted"] = sample_table(
+            _with_texts(run, recipe, drifted), ("path", "window_index", "caption", "enhanced", "reason", "evidence")
+        )
+    return metadata
+
+
+def _with_texts(run: StageRun, recipe: Recipe, rows: Sequence[Row]) -> list[Row]:
+    made = run.ledger.named("batch_enhanced", batch=run.batch, recipe=recipe.recipe_id)
+    texts = {row["enhanced_id"]: row["text"] for row in made}
+    return [{**row, "caption": row["text"], "enhanced": texts[row["enhanced_id"]]} for row in rows]
+
+
+def _skips(run: StageRun) -> dict[str, dg.MetadataValue | str | int]:
+    """Return how many captions, or windows without one, are not enhanced, for each reason, and which."""
+    skips = run.ledger.named("batch_enhancement_skips", batch=run.batch)
+    if not skips:
+        return {"skipped": 0}
+    counts = Counter(str(row["reason_code"]) for row in skips)
+    said = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()))
+    run.log.info(f"{run.batch}: {len(skips)} not enhanced: {said}")
+    columns = ("path", "window_index", "reason_code", "candidate_id")
+    return {"skipped": len(skips), "skipped by reason": said, "not enhanced": sample_table(skips, columns)}

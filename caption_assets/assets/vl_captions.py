@@ -1,22 +1,24 @@
 """vl_captions: candidate captions of each window, and the decision over all of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 
 import dagster as dg
 
 from caption_assets.assets.windows import windows
+from caption_assets.captioning.pace import Pace
 from caption_assets.captioning.plan import first_stage_tasks, original_row, second_stage_tasks
-from caption_assets.captioning.stream import caption_stream
+from caption_assets.captioning.stream import Job, caption_stream
 from caption_assets.captioning.tasks import Ask
-from caption_assets.ids import WindowId
+from caption_assets.ids import TaskId, WindowId
 from caption_assets.orchestration.collapsing import collapsed_windows
 from caption_assets.orchestration.deciding import decide_batch
 from caption_assets.orchestration.declare import video_batch_asset
-from caption_assets.orchestration.frames import ensure_frames, frames_reader
+from caption_assets.orchestration.frames import frames_when_asked
 from caption_assets.orchestration.pictures import histogram, sample_table
 from caption_assets.orchestration.resources import EngineResource, RootResource, SettingsResource
-from caption_assets.orchestration.stage import StageRun, recipe_rows, stage
+from caption_assets.orchestration.stage import StageRun, commit_as_they_come, recipe_rows, stage
 from caption_assets.recipes import Recipe, caption_recipe, original_recipe, retention_recipe
 from caption_assets.settings import Settings
 
@@ -31,47 +33,80 @@ def vl_captions(
     next run makes it again.
     """
     values = settings.values()
-    for batch in context.partition_keys:
-        with stage(context, root, "vl_captions", batch, "window") as run:
-            recipe = caption_recipe(values, engine.identify(values.caption_spec))
-            run.activate(recipe)
-            run.activate(retention_recipe(values))
-            missing_before = _missing(run)
-            if values.keep_original_sample:
-                _keep_originals(run)
-            _caption(run, engine, values, recipe, stage_number=1)
-            if values.generate_stage2_caption:
-                _caption(run, engine, values, recipe, stage_number=2)
-            made = run.ledger.named("batch_candidates", batch=batch, recipe=recipe.recipe_id)
-            decide_batch(run.ledger, batch, made, values, run.run_id)
-            _count(run, missing_before)
-            context.log.info(f"{batch}: captions by {recipe.name}, engine {engine.entry.name}")
+    recipe = caption_recipe(values, engine.identify(values.caption_spec))
+    with ExitStack() as stages:
+        runs = [
+            stages.enter_context(stage(context, root, "vl_captions", batch, "window"))
+            for batch in context.partition_keys
+        ]
+        for run in runs:
+            _prepare(run, values, recipe)
+        asked = _caption(runs, engine, values, recipe)
+        for run in runs:
+            made = run.ledger.named("batch_candidates", batch=run.batch, recipe=recipe.recipe_id)
+            decide_batch(run.ledger, run.batch, made, values, run.run_id)
+            _count(run, asked[run.batch])
+            context.log.info(f"{run.batch}: captions by {recipe.name}, engine {engine.entry.name}")
             run.metadata |= _pictures(run, recipe, made)
 
 
-def _caption(run: StageRun, engine: EngineResource, settings: Settings, recipe: Recipe, stage_number: int) -> None:
+def _prepare(run: StageRun, settings: Settings, recipe: Recipe) -> None:
+    """Make the recipes current and enter captions that came with the videos."""
+    run.activate(recipe)
+    run.activate(retention_recipe(settings))
+    if settings.keep_original_sample:
+        _keep_originals(run)
+
+
+def _caption(
+    runs: Sequence[StageRun], engine: EngineResource, settings: Settings, recipe: Recipe
+) -> dict[str, set[object]]:
+    """Caption what all batches lack, through one queue; return the windows that were asked for, per batch."""
+    planned: set[TaskId] = set()
+    jobs, totals = [], {}
+    for run in runs:
+        job, total = _job(run, settings, recipe, planned)
+        jobs.append(job)
+        if total:
+            totals[run] = total
+    asked: dict[str, set[object]] = {job.batch: {task.window_id for task in job.tasks} for job in jobs}
+    if not totals:
+        return asked
+    by_batch = {run.batch: run for run in runs}
+    stream = engine.stream(settings.caption_spec, runs[0].log.warning)
+    pace = Pace()
+
+    def results() -> Iterator[tuple[StageRun, dict[str, list[dict[str, object]]]]]:
+        rows = caption_stream(
+            stream, jobs, _ask(settings, recipe), runs[0].run_id, two_stages=settings.generate_stage2_caption
+        )
+        for batch, row in rows:
+            pace.note(row)
+            yield by_batch[batch], {"caption_candidates": [row]}
+
+    commit_as_they_come(results(), totals, journaled=True, pace=lambda: pace.line(stream.depth))
+    for run in totals:
+        run.metadata |= pace.metadata()
+    return asked
+
+
+def _job(run: StageRun, settings: Settings, recipe: Recipe, planned: set[TaskId]) -> tuple[Job, int]:
+    """Return the tasks of a batch and how many candidates they make at most.
+
+    planned: tasks of other batches of this run, which may have the same clip; those of this one are added.
+    """
     work = run.ledger.named("caption_work", batch=run.batch, recipe=recipe.recipe_id)
     made = run.ledger.named("batch_candidates", batch=run.batch, recipe=recipe.recipe_id)
     wanted = [WindowId(str(row["window_id"])) for row in work]
-    if stage_number == 1:
-        tasks = first_stage_tasks(wanted, made, recipe.recipe_id, settings.caption_num)
-    else:
-        tasks = second_stage_tasks(wanted, made, recipe.recipe_id)
-    if not tasks:
-        return
+    first = first_stage_tasks(wanted, made, recipe.recipe_id, settings.caption_num)
+    second = second_stage_tasks(wanted, made, recipe.recipe_id) if settings.generate_stage2_caption else []
+    tasks = [task for task in (*first, *second) if task.task_id not in planned]
+    planned |= {task.task_id for task in tasks}
     needed = {task.window_id for task in tasks}
-    there, lost = ensure_frames(
-        run.root, run.ledger, run.batch, [row for row in work if row["window_id"] in needed], settings
-    )
-    rows = caption_stream(
-        engine.load(settings.caption_spec),
-        tasks,
-        _ask(settings, recipe),
-        frames_reader(there, lost),
-        run.run_id,
-    )
-    total = sum(len(task.slots) for task in tasks)
-    run.commit_as_they_come(({"caption_candidates": [row]} for row in rows), total)
+    rows = [row for row in work if row["window_id"] in needed]
+    stages = 2 if settings.generate_stage2_caption else 1
+    total = sum(len(task.slots) * (stages if task.stage == 1 else 1) for task in tasks)
+    return Job(run.batch, tasks, frames_when_asked(run.root, run.ledger, run.batch, rows, settings)), total
 
 
 def _ask(settings: Settings, recipe: Recipe) -> Ask:
@@ -103,10 +138,10 @@ def _keep_originals(run: StageRun) -> None:
         run.commit({"recipes": recipes, "caption_candidates": rows})
 
 
-def _count(run: StageRun, missing_before: set[object]) -> None:
+def _count(run: StageRun, asked: set[object]) -> None:
     """Set the counts of the stage: windows that had their captions, that have them now, and that have not.
 
-    Windows that show another one's captions do not count.
+    Windows that show another one's captions do not count, and one that two batches share is new in the first.
     """
     there = {row["window_id"] for row in run.ledger.named("batch_windows", batch=run.batch) if row["status"] == "ok"}
     collapsed = {row["window_id"] for row in collapsed_windows(run.ledger, run.batch)}
@@ -114,7 +149,7 @@ def _count(run: StageRun, missing_before: set[object]) -> None:
     missing = _missing(run)
     run.expected = len(there)
     run.failed = len(missing)
-    run.new = len((there & missing_before) - missing)
+    run.new = len((there & asked) - missing)
     run.reused = run.expected - run.new - run.failed
 
 

@@ -1,60 +1,147 @@
-"""Tasks through an engine: frames are read just before they are sent, answers become rows as they come."""
+"""The windows of all batches of a run through one engine: one queue, answers become rows as they come.
 
-from collections.abc import Callable, Iterator, Sequence
+Frames are read just before they are sent. A second stage is sent as soon as its first caption is there, so that nothing
+waits for the slowest of a batch.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import chain
 
-from caption_assets.captioning.tasks import Ask, Task, candidate_row, first_request, second_requests
-from caption_assets.engines.protocol import Completion, Engine, PackedFrames, Request
+from caption_assets.captioning.tasks import (
+    Ask,
+    Task,
+    candidate_row,
+    first_request,
+    second_requests,
+    second_stage_of,
+)
+from caption_assets.engines.protocol import Completion, PackedFrames, Request
 from caption_assets.ids import WindowId
 
 NO_ANSWER = "the engine gave no answer"
 
+Row = dict[str, object]
+
 FramesOf = Callable[[WindowId], PackedFrames | str]
 """Returns a window's frames, or the reason why there are none."""
 
+Stream = Callable[[Iterable[Request | None]], Iterator[Completion]]
+"""What an engine does: requests in, completions out (`Engine.stream`)."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """The tasks of one batch, and where the frames of its windows come from."""
+
+    batch: str
+    tasks: Sequence[Task]
+    frames_of: FramesOf
+
 
 def caption_stream(
-    engine: Engine, tasks: Sequence[Task], ask: Ask, frames_of: FramesOf, run_id: str
-) -> Iterator[dict[str, object]]:
-    """Yield a candidate row for every slot of every task, in the order in which the engine finishes.
+    stream: Stream, jobs: Iterable[Job], ask: Ask, run_id: str, *, two_stages: bool = False
+) -> Iterator[tuple[str, Row]]:
+    """Yield the batch and the candidate row of every slot of every task, in the order in which the engine finishes.
 
-    A slot whose frames cannot be had, or that the engine leaves out, gets an error row: nothing is lost in silence.
+    two_stages: each good first caption is refined at once, which is one more row. A slot whose frames cannot be had, or
+    that the engine leaves out, gets an error row: nothing is lost in silence.
     """
-    waiting: dict[str, tuple[Task, tuple[int, ...]]] = {}
-    failed: list[dict[str, object]] = []
-
-    def requests() -> Iterator[Request]:
-        for task in tasks:
-            frames = frames_of(task.window_id)
-            if isinstance(frames, str):
-                failed.extend(_error_row(task, i, ask, frames, run_id) for i in range(len(task.slots)))
-                continue
-            for request, positions in _requests(task, ask, frames):
-                waiting[request.request_id] = (task, positions)
-                yield request
-
-    answered: set[tuple[str, int]] = set()
-    for completion in engine.stream(requests()):
-        task, positions = waiting[completion.request_id]
-        answered.add((completion.request_id, completion.sample_index))
-        yield candidate_row(task, positions[completion.sample_index], ask, completion, run_id, datetime.now(UTC))
-    silent = (
-        _error_row(task, position, ask, NO_ANSWER, run_id)
-        for request_id, (task, positions) in waiting.items()
-        for index, position in enumerate(positions)
-        if (request_id, index) not in answered
-    )
-    yield from chain(failed, silent)
+    queue = _Queue(jobs, ask, run_id, two_stages=two_stages)
+    for completion in stream(queue.requests()):
+        yield from queue.take_failed()
+        yield queue.take(completion)
+    yield from queue.take_failed()
+    yield from queue.unanswered()
 
 
-def _requests(task: Task, ask: Ask, frames: PackedFrames) -> list[tuple[Request, tuple[int, ...]]]:
-    """Return the requests of a task, each with the positions of the slots that it fills."""
-    if task.stage == 1:
-        return [(first_request(task, ask, frames), tuple(range(len(task.slots))))]
-    return [(request, (position,)) for position, request in enumerate(second_requests(task, ask, frames))]
+@dataclass(frozen=True)
+class _Waiting:
+    """A request in flight: which of its task's slots it fills."""
+
+    batch: str
+    task: Task
+    frames_of: FramesOf
+    positions: tuple[int, ...]
+    answered: set[int]
 
 
-def _error_row(task: Task, position: int, ask: Ask, error: str, run_id: str) -> dict[str, object]:
-    completion = Completion(task.task_id, 0, "", "error", error=error)
-    return candidate_row(task, position, ask, completion, run_id, datetime.now(UTC))
+class _Queue:
+    """Requests on their way out, on the engine's thread, and answers on their way in, on the caller's."""
+
+    def __init__(self, jobs: Iterable[Job], ask: Ask, run_id: str, *, two_stages: bool) -> None:
+        self._first = ((job.batch, task, job.frames_of) for job in jobs for task in job.tasks)
+        self._then: deque[tuple[str, Task, FramesOf]] = deque()
+        self._ask, self._run_id, self._two_stages = ask, run_id, two_stages
+        self._lock = threading.Lock()
+        self._waiting: dict[str, _Waiting] = {}
+        self._failed: deque[tuple[str, Row]] = deque()
+
+    def requests(self) -> Iterator[Request | None]:
+        """Yield what is to be sent: second stages first, since the engine still knows their frames."""
+        while True:
+            try:
+                batch, task, frames_of = self._then.popleft()
+            except IndexError:
+                following = next(self._first, None)
+                if following is None:
+                    # Asked in this order: an answer adds its second stage before it leaves the waiting ones.
+                    if not self._more_may_follow():
+                        if not self._then:
+                            return
+                    elif not self._then:
+                        yield None
+                    continue
+                batch, task, frames_of = following
+            yield from self._requests_of(batch, task, frames_of)
+
+    def take(self, completion: Completion) -> tuple[str, Row]:
+        """Return the row of an answer."""
+        waiting = self._waiting[completion.request_id]
+        task, position = waiting.task, waiting.positions[completion.sample_index]
+        row = candidate_row(task, position, self._ask, completion, self._run_id, datetime.now(UTC))
+        if self._two_stages and task.stage == 1 and (second := second_stage_of(task, row)):
+            self._then.append((waiting.batch, second, waiting.frames_of))
+        with self._lock:
+            waiting.answered.add(completion.sample_index)
+            if len(waiting.answered) == len(waiting.positions):
+                del self._waiting[completion.request_id]
+        return waiting.batch, row
+
+    def take_failed(self) -> Iterator[tuple[str, Row]]:
+        """Yield the rows of slots whose frames could not be had."""
+        while self._failed:
+            yield self._failed.popleft()
+
+    def unanswered(self) -> Iterator[tuple[str, Row]]:
+        """Yield error rows for what the engine left out."""
+        for waiting in self._waiting.values():
+            for index, position in enumerate(waiting.positions):
+                if index not in waiting.answered:
+                    yield waiting.batch, self._error_row(waiting.task, position, NO_ANSWER)
+
+    def _more_may_follow(self) -> bool:
+        with self._lock:
+            return self._two_stages and any(waiting.task.stage == 1 for waiting in self._waiting.values())
+
+    def _requests_of(self, batch: str, task: Task, frames_of: FramesOf) -> Iterator[Request]:
+        frames = frames_of(task.window_id)
+        if isinstance(frames, str):
+            self._failed.extend((batch, self._error_row(task, i, frames)) for i in range(len(task.slots)))
+            return
+        for request, positions in self._with_positions(task, frames):
+            with self._lock:
+                self._waiting[request.request_id] = _Waiting(batch, task, frames_of, positions, set())
+            yield request
+
+    def _with_positions(self, task: Task, frames: PackedFrames) -> list[tuple[Request, tuple[int, ...]]]:
+        """Return the requests of a task, each with the positions of the slots that it fills."""
+        if task.stage == 1:
+            return [(first_request(task, self._ask, frames), tuple(range(len(task.slots))))]
+        return [(request, (i,)) for i, request in enumerate(second_requests(task, self._ask, frames))]
+
+    def _error_row(self, task: Task, position: int, error: str) -> Row:
+        completion = Completion(task.task_id, 0, "", "error", error=error)
+        return candidate_row(task, position, self._ask, completion, self._run_id, datetime.now(UTC))

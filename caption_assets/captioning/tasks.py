@@ -104,7 +104,7 @@ def first_request(task: Task, ask: Ask, frames: PackedFrames) -> Request:
 def second_requests(task: Task, ask: Ask, frames: PackedFrames) -> list[Request]:
     """Return a request per slot of a stage 2 task: it holds the frames, the first caption and the second prompt."""
     requests = []
-    for position, (slot, (_, text)) in enumerate(zip(task.slots, task.parents, strict=True)):
+    for slot, (_, text) in zip(task.slots, task.parents, strict=True):
         messages = _with_system(
             ask.system_prompt,
             Message("user", ask.prompt, with_video=True),
@@ -113,7 +113,7 @@ def second_requests(task: Task, ask: Ask, frames: PackedFrames) -> list[Request]
         )
         requests.append(
             Request(
-                request_id=f"{task.task_id}/{position}",
+                request_id=f"{task.task_id}/{slot.sample_index}",
                 purpose="refine",
                 messages=messages,
                 seeds=[task.seed(slot, ask.seed)],
@@ -123,6 +123,15 @@ def second_requests(task: Task, ask: Ask, frames: PackedFrames) -> list[Request]
             )
         )
     return requests
+
+
+def second_stage_of(task: Task, row: Mapping[str, object]) -> Task | None:
+    """Return the task that refines the caption in `row`, a first-stage row of `task`; None where it is not good."""
+    if row["status"] not in GOOD_STATUSES:
+        return None
+    slot = Slot(int(str(row["sample_index"])), attempt=1)
+    parent = (CandidateId(str(row["candidate_id"])), str(row["text"]))
+    return Task(task.window_id, task.recipe_id, (slot,), stage=2, parents=(parent,))
 
 
 def status_of(completion: Completion) -> Status:

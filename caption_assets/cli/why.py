@@ -24,7 +24,17 @@ def explain(ledger: Ledger, window_id: str) -> dict[str, Any] | None:
     duplicates = ledger.named("why_duplicates", window=window_id)
     for duplicate in duplicates:
         duplicate["evidence"] = json.loads(str(duplicate["evidence"]))
-    return {"window": windows[0], "duplicates": duplicates, "candidates": candidates}
+    enhancements = ledger.named("why_enhancements", window=window_id)
+    for enhancement in enhancements:
+        enhancement["evidence"] = json.loads(str(enhancement["evidence"])) if enhancement["evidence"] else None
+    skips = ledger.query("SELECT * FROM enhancement_skips WHERE window_id = $window ORDER BY ALL", window=window_id)
+    return {
+        "window": windows[0],
+        "duplicates": duplicates,
+        "candidates": candidates,
+        "enhancements": enhancements,
+        "not_enhanced": skips,
+    }
 
 
 def print_explanation(explanation: dict[str, Any]) -> None:
@@ -58,6 +68,23 @@ def print_explanation(explanation: dict[str, Any]) -> None:
                    f"{candidate['engine_version']}, prompt {candidate['prompt_name']}")  # fmt: skip
         click.echo(f"  decided by {candidate['decided_by']} {candidate['policy'] or ''}, score {candidate['score']}, "
                    f"evidence {json.dumps(candidate['evidence'], ensure_ascii=False)}")  # fmt: skip
+    for enhancement in explanation["enhancements"]:
+        _print_enhancement(enhancement)
+    for skip in explanation["not_enhanced"]:
+        subject = skip["candidate_id"] or "this window"
+        click.echo(f"\nin {in_one_line(skip['batch'])} {subject} is not enhanced: {skip['reason_code']}")
     prompts = {c["prompt"] for c in explanation["candidates"] if c["prompt"]}
     for prompt in sorted(prompts):
         click.echo("\nprompt:\n" + textwrap.indent(textwrap.fill(prompt, 110), "  "))
+
+
+def _print_enhancement(enhancement: dict[str, Any]) -> None:
+    checked = {None: "not checked for drift", "ok": "no drift found", "unchanged": "it changes nothing"}
+    verdict = checked.get(enhancement["drift"]) or f"drifted: {enhancement['drift_reason']}"
+    click.echo(f"\nenhanced  {enhancement['status']}, {verdict}")
+    click.echo(textwrap.indent(textwrap.fill(enhancement["text"] or enhancement["error"] or "(empty)", 110), "  "))
+    click.echo(f"  {enhancement['enhanced_id']}  from {enhancement['candidate_id']}, seed {enhancement['seed']}")
+    click.echo(f"  model {enhancement['model_id']} {enhancement['model_revision']}, engine {enhancement['engine']} "
+               f"{enhancement['engine_version']}, prompt {enhancement['prompt_name']}")  # fmt: skip
+    if enhancement["evidence"]:
+        click.echo(f"  evidence {json.dumps(enhancement['evidence'], ensure_ascii=False)}")

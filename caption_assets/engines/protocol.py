@@ -18,10 +18,10 @@ class EngineDied(RuntimeError):
     """The engine cannot serve any further request; unfinished requests may be sent to a fresh one."""
 
 
-class EngineUnusable(EngineDied):
-    """A fresh engine would fail in the same way: a refused key, a model that is not served, a setting it cannot keep.
+class EngineUnavailable(EngineDied):
+    """The engine cannot be had now, and a fresh one could not either: no server answers, or it refuses the key.
 
-    The message says what to change; starting the engine again is of no use.
+    Or it cannot keep a setting. The message says what to change.
     """
 
 

@@ -25,7 +25,7 @@ from caption_assets.engines.protocol import (
     EngineDied,
     EngineIdentity,
     EngineSpec,
-    EngineUnusable,
+    EngineUnavailable,
     FinishReason,
     PackedFrames,
     Request,
@@ -69,7 +69,7 @@ def identify(spec: EngineSpec) -> EngineIdentity:
     """Return the identity of what `spec` loads, without loading it or importing Transformers.
 
     Raises:
-        EngineUnusable: Transformers is not installed, or a setting asks for what it does not do.
+        EngineUnavailable: Transformers is not installed, or a setting asks for what it does not do.
         WeightsError: the model cannot be found.
     """
     _check(spec)
@@ -82,7 +82,7 @@ class TransformersEngine:
     """An `Engine` on a model and its processor from Transformers, on CUDA where it is there, else on the CPU.
 
     Raises:
-        EngineUnusable: as `identify`, or Transformers cannot load the model.
+        EngineUnavailable: as `identify`, or Transformers cannot load the model.
         WeightsError: the weights cannot be had.
     """
 
@@ -94,7 +94,7 @@ class TransformersEngine:
         try:
             self._load(path)
         except (ImportError, OSError, ValueError, KeyError) as error:
-            raise EngineUnusable(f"{spec.model}: Transformers cannot load it: {error}") from error
+            raise EngineUnavailable(f"{spec.model}: Transformers cannot load it: {error}") from error
         except RuntimeError as error:
             if _is_out_of_memory(error):
                 raise EngineDied(f"out of memory while {spec.model} was loaded: {error}") from error
@@ -378,11 +378,13 @@ class _Processor:
 
 def _check(spec: EngineSpec) -> None:
     if _installed() is None:
-        raise EngineUnusable(f"Transformers is not installed; {INSTALL}")
+        raise EngineUnavailable(f"Transformers is not installed; {INSTALL}")
     if spec.fp8:
-        raise EngineUnusable("fp8: the engine transformers runs weights as they are; use vllm, or a checkpoint in fp8")
+        raise EngineUnavailable(
+            "fp8: the engine transformers runs weights as they are; use vllm, or a checkpoint in fp8"
+        )
     if spec.engine_kwargs:
-        raise EngineUnusable(
+        raise EngineUnavailable(
             f"vllm_kwargs ({', '.join(spec.engine_kwargs)}) are fields of vLLM; the engine transformers has none: take "
             "them out"
         )

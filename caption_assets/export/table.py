@@ -38,8 +38,27 @@ COLUMNS: tuple[Column, ...] = (
     Column("is_current", "BOOLEAN", "made by the caption recipe that is current for the batch", nullable=True),
     Column("duplicate_of", "VARCHAR", "the window whose caption it is, where this one is collapsed", nullable=True),
     Column("n_candidates", "BIGINT", "candidates that were considered"),
-    Column("enhanced_caption", "VARCHAR", "the caption rewritten by the text model", nullable=True),
-    Column("enhanced_status", "VARCHAR", "ok, or truncated at the token limit", nullable=True),
+    Column(
+        "enhanced_caption",
+        "VARCHAR",
+        "the caption rewritten by the text model, or the caption itself: see enhanced_status",
+        nullable=True,
+    ),
+    Column(
+        "enhanced_status",
+        "VARCHAR",
+        "ok, truncated (at the token limit), flagged (it drifted), fallback (it drifted: the caption stands in its "
+        "place), unchecked (so too), or there is none: skipped, empty, refused, error; NULL where enhancement is off",
+        nullable=True,
+    ),
+    Column(
+        "enhanced_reason",
+        "VARCHAR",
+        "what drifted, with the words; or why there is no enhanced caption: truncated, refused, empty, error (the "
+        "caption), no_valid_candidate, not_captioned, window_error (the window), or the error of the text model",
+        nullable=True,
+    ),
+    Column("drift", "VARCHAR", "result of the drift check: ok, drifted or unchanged", nullable=True),
     Column("original_caption", "VARCHAR", "the caption that came with the video", nullable=True),
     Column("preview_path", "VARCHAR", "moving preview (WebP, AVIF or MP4), below the root folder", nullable=True),
     Column("poster_path", "VARCHAR", "still picture of the preview (JPEG), below the root folder", nullable=True),

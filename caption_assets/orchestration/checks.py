@@ -4,14 +4,17 @@ A check that is started alone, from the asset's page, proves its claim for all b
 """
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
+from caption_assets.assets.caption_table import caption_table
 from caption_assets.assets.previews import previews
 from caption_assets.assets.raw_clips import raw_clips
 from caption_assets.assets.vl_captions import vl_captions
 from caption_assets.assets.windows import windows
+from caption_assets.export.table import FORMATS
 from caption_assets.orchestration.partitions import video_batches
 from caption_assets.orchestration.pictures import sample_table
 from caption_assets.orchestration.resources import RootResource
@@ -79,6 +82,30 @@ def previews_decode(context: dg.AssetCheckExecutionContext, root: RootResource) 
     return _result(batches, faults)
 
 
+@dg.asset_check(asset=caption_table, description="Where on_drift is fallback, no text that drifted is exported.")
+def no_drifted_text_is_shown(context: dg.AssetCheckExecutionContext, root: RootResource) -> dg.AssetCheckResult:
+    """Prove that what consumers read holds no text that failed its drift check, or was never checked.
+
+    The exported file is compared with the checks themselves, not with the query that wrote it.
+    """
+    batches = batches_of(context, root)
+    faults: list[Fault] = []
+    for batch in batches:
+        exported = root.folder.exports(batch) / FORMATS["jsonl"][0]
+        if not exported.is_file():
+            continue
+        drifted = {
+            (row["candidate_id"], row["text"]): row["reason"]
+            for row in root.ledger.named("check_no_drifted_text_is_shown", batch=batch)
+        }
+        for row in map(json.loads, exported.read_text(encoding="utf-8").split("\n")[:-1]):
+            reason = drifted.get((row["candidate_id"], row["enhanced_caption"]))
+            if reason is not None and row["enhanced_caption"] != row["caption"]:
+                where = {"batch": batch, "path": row["clip_path"], "window_index": row["window_index"]}
+                faults.append({**where, "enhanced_caption": row["enhanced_caption"], "reason": reason})
+    return _result(batches, faults)
+
+
 def _named(row: Fault) -> dict[str, object]:
     return {name: row[name] for name in ("batch", "path", "window_index", "uri")}
 
@@ -117,4 +144,5 @@ ASSET_CHECKS = [
     windows_have_candidates,
     one_decision_per_candidate,
     previews_decode,
+    no_drifted_text_is_shown,
 ]

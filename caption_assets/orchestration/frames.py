@@ -44,6 +44,28 @@ def ensure_frames(
     return FrameStore(root, batch, pack or pack_rule(settings), probe_limits(settings), limits).ensure(wanted)
 
 
+def frames_when_asked(
+    root: RootFolder, ledger: Ledger, batch: str, rows: Sequence[Mapping[str, object]], settings: Settings
+) -> FramesOf:
+    """Return a function that reads a window's frames. Packs that are missing are made when the first one is wanted.
+
+    So a run over many batches makes those of one while the engine works on the batch before. Arguments as for
+    `ensure_frames`.
+    """
+    places = places_of_clips(ledger, batch) if rows else {}
+    wanted = [_wanted(row, places) for row in rows]
+    read: list[FramesOf] = []
+
+    def frames_of(window: WindowId) -> PackedFrames | str:
+        if not read:
+            limits = worker_limits(settings, len(wanted))
+            store = FrameStore(root, batch, pack_rule(settings), probe_limits(settings), limits)
+            read.append(frames_reader(*store.ensure(wanted)))
+        return read[0](window)
+
+    return frames_of
+
+
 def places_of_clips(ledger: Ledger, batch: str) -> dict[ClipId, ClipPlace]:
     """Return where every clip of a batch is to be found, its files in this batch first."""
     by_clip: dict[ClipId, list[Mapping[str, object]]] = {}

@@ -5,7 +5,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
@@ -16,6 +16,7 @@ import dagster as dg
 
 from caption_assets import __version__
 from caption_assets.ledger.database import Ledger, LedgerError
+from caption_assets.ledger.journal import Journal, left_behind
 from caption_assets.ledger.parts import Row
 from caption_assets.orchestration.resources import RootResource
 from caption_assets.recipes import Recipe
@@ -23,7 +24,8 @@ from caption_assets.root import RootFolder
 
 COMMIT_EVERY_ROWS = 512
 COMMIT_EVERY_S = 10.0
-"""Results are committed as they come, so that a killed run loses at most so much of its work."""
+"""Results are committed as they come, so that a killed run loses at most so much of its work; of
+what an engine made it loses nothing (see `ledger.journal`)."""
 
 REPORT_EVERY_S = 10.0
 
@@ -77,21 +79,17 @@ class StageRun:
 
     def commit_as_they_come(self, results: Iterable[Mapping[str, Sequence[Row]]], total: int) -> None:
         """Commit a stream of results, each rows per table, every few seconds; report progress."""
-        pending: dict[str, list[Row]] = {}
-        since = time.monotonic()
-        try:
-            for done, result in enumerate(results, start=1):
-                for table, rows in result.items():
-                    pending.setdefault(table, []).extend(rows)
-                self.progress(done, total)
-                waiting = sum(map(len, pending.values()))
-                if waiting >= COMMIT_EVERY_ROWS or time.monotonic() - since >= COMMIT_EVERY_S:
-                    self.commit(pending)
-                    pending, since = {}, time.monotonic()
-        finally:
-            self.commit(pending)  # what is done stays done, however the stream ends
+        commit_as_they_come(((self, rows) for rows in results), {self: total})
 
-    def progress(self, done: int, total: int) -> None:
+    def recover(self) -> None:
+        """Commit what a run that was killed had made of this batch and had no time to commit."""
+        for path, run_id, rows in left_behind(self.root.journals(self.batch)):
+            new = self.ledger.commit(run_id, self.batch, rows)
+            path.unlink()
+            if any(new.values()):
+                self.log.info(f"{self.batch}: {sum(new.values())} results of run {run_id}, which was killed, are kept")
+
+    def progress(self, done: int, total: int, pace: str = "") -> None:
         """Report how far the stage is: to listeners at once, to the log every few seconds."""
         for listener in listeners:
             listener.progress(self.asset, self.batch, done, total)
@@ -99,7 +97,7 @@ class StageRun:
         if now - self._last_report >= REPORT_EVERY_S and done < total:
             self._last_report = now
             rate = done / max(self.seconds, 1e-9)
-            self.log.info(f"{self.batch}: {done} of {total}, {rate:.2f}/s, {(total - done) / rate:.0f} s left")
+            self.log.info(f"{self.batch}: {done} of {total}, {rate:.2f}/s, {(total - done) / rate:.0f} s left{pace}")
 
     def summary(self, unit: str) -> str:
         """Return the counts as a sentence, e.g. `7 windows reused`."""
@@ -129,6 +127,60 @@ class StageRun:
         }
 
 
+def commit_as_they_come(
+    results: Iterable[tuple[StageRun, Mapping[str, Sequence[Row]]]],
+    totals: Mapping[StageRun, int],
+    *,
+    journaled: bool = False,
+    pace: Callable[[], str] = str,
+) -> None:
+    """Commit a stream of results, each rows per table of one of several stages, every few seconds; report progress.
+
+    journaled: each result is dear, so that not even a kill may cost it: it is in a journal until it is committed.
+    pace: what is added to the log's lines of progress.
+    """
+    open_stages = {run: _Uncommitted(run, journaled=journaled) for run in totals}
+    done = dict.fromkeys(totals, 0)
+    try:
+        for run, rows in results:
+            open_stages[run].add(rows)
+            done[run] += 1
+            run.progress(done[run], totals[run], pace())
+    finally:
+        for uncommitted in open_stages.values():
+            uncommitted.close()  # what is done stays done, however the stream ends
+
+
+class _Uncommitted:
+    """Results of one stage that wait for the next commit."""
+
+    def __init__(self, run: StageRun, *, journaled: bool) -> None:
+        self._run = run
+        self._journal = Journal(run.root.journals(run.batch), run.run_id) if journaled else None
+        self._rows: dict[str, list[Row]] = {}
+        self._since = time.monotonic()
+
+    def add(self, rows: Mapping[str, Sequence[Row]]) -> None:
+        if self._journal:
+            self._journal.add(rows)
+        for table, made in rows.items():
+            self._rows.setdefault(table, []).extend(made)
+        waiting = sum(map(len, self._rows.values()))
+        if waiting >= COMMIT_EVERY_ROWS or time.monotonic() - self._since >= COMMIT_EVERY_S:
+            self._commit()
+
+    def close(self) -> None:
+        self._commit()
+        if self._journal:
+            self._journal.close()
+
+    def _commit(self) -> None:
+        self._run.commit(self._rows)
+        if self._journal:
+            self._journal.clear()
+        self._rows, self._since = {}, time.monotonic()
+
+
 @contextmanager
 def stage(
     context: dg.AssetExecutionContext, root: RootResource, asset: str, batch: str, unit: str
@@ -140,6 +192,7 @@ def stage(
     """
     root.hold(context.partition_keys)
     run = StageRun(context, root.folder, root.ledger, asset, batch)
+    run.recover()
     try:
         yield run
     except BaseException as fault:

@@ -16,6 +16,7 @@ from av.video.frame import VideoFrame
 
 from caption_assets.engines.protocol import PackedFrames
 from caption_assets.ids import digest
+from caption_assets.video.beside import Beside
 from caption_assets.video.budget import fit_resolution
 from caption_assets.video.decode import TimesOutOfOrder, decode_frames
 from caption_assets.video.demux import ProbeLimits, UnreadableVideo
@@ -34,6 +35,9 @@ from caption_assets.video.windowing import (
 
 PACK_CODE_VERSION = 2
 """Raised by hand when the same window and rule would give other pixels."""
+
+FRAMES_IN_FLIGHT = 3
+"""Decoded frames that may wait to be packed while the next ones are decoded."""
 
 SHAPE_TOLERANCE = 0.02
 """Share by which width over height of a frame may differ from the clip's: sides rounded to even numbers differ so."""
@@ -234,25 +238,30 @@ def _pack_once(
             readers.setdefault(pack.window.clip_start_frame + index, []).append(pack)
 
     scaler, printer = UprightScaler(facts), FramePrinter(facts)
+
+    def take(index: int, frame: VideoFrame) -> None:
+        if (other := _other_shape(frame, facts)) is not None:
+            for pack in readers[index]:
+                pack.error = pack.error or f"{other} at {facts.times_s[index]:.2f} s"
+            return
+        seen = printer.print_of(frame)
+        for pack in readers[index]:
+            pack.add(
+                index - pack.window.clip_start_frame,
+                seen,
+                simplejpeg.encode_jpeg(
+                    scaler.rgb(frame, pack.height, pack.width),
+                    quality=rule.quality,
+                    colorsubsampling="420",  # as in most video; 4:4:4 would only store its upsampling
+                ),
+            )
+
     failure: str | None = None
     try:
         try:
-            for index, frame in decode_frames(path, facts, readers.keys(), limits):
-                if (other := _other_shape(frame, facts)) is not None:
-                    for pack in readers[index]:
-                        pack.error = pack.error or f"{other} at {facts.times_s[index]:.2f} s"
-                    continue
-                seen = printer.print_of(frame)
-                for pack in readers[index]:
-                    pack.add(
-                        index - pack.window.clip_start_frame,
-                        seen,
-                        simplejpeg.encode_jpeg(
-                            scaler.rgb(frame, pack.height, pack.width),
-                            quality=rule.quality,
-                            colorsubsampling="420",  # as in most video; 4:4:4 would only store its upsampling
-                        ),
-                    )
+            with Beside(take, most_waiting=FRAMES_IN_FLIGHT) as packer:
+                for index, frame in decode_frames(path, facts, readers.keys(), limits):
+                    packer.put(index, frame)
         except TimesOutOfOrder:
             raise
         except UnreadableVideo as error:

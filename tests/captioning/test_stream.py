@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 import pytest
 
 from caption_assets.captioning.enhancing import EnhanceTask, enhance_stream
-from caption_assets.captioning.stream import NO_ANSWER, caption_stream
+from caption_assets.captioning.stream import NO_ANSWER, Job, caption_stream
 from caption_assets.captioning.tasks import Ask, Slot, Task
 from caption_assets.engines.protocol import Completion, Message, PackedFrames, Request
 from caption_assets.ids import CandidateId, RecipeId, WindowId
 from caption_assets.ledger.parts import as_frame
 from caption_assets.ledger.schema import TABLES
 
-from .engines import ScriptedEngine, fail_the_second, say_nothing, say_the_seed
+from .engines import ScriptedEngine, ThreadedEngine, fail_the_second, say_nothing, say_the_seed
 
 FRAMES = PackedFrames([b"jpeg"], [0.0], 8, 8)
 ASK = Ask("prompt", None, {}, 10, "Refine: ")
@@ -25,7 +25,7 @@ TWO = [Task(t.window_id, RECIPE, t.slots, 2, tuple((CandidateId(f"k{i}"), f"text
 def run(
     engine: ScriptedEngine, tasks: list[Task], frames_of: Callable[[WindowId], PackedFrames | str] = lambda _: FRAMES
 ) -> list[dict[str, object]]:
-    rows = list(caption_stream(engine, tasks, ASK, frames_of, "run"))
+    rows = [row for _, row in caption_stream(engine.stream, [Job("b", tasks, frames_of)], ASK, "run")]
     assert as_frame(TABLES["caption_candidates"], rows).height == len(rows), "the ledger takes every row"
     assert sorted(str(row["candidate_id"]) for row in rows) == sorted(t.candidate_id(s) for t in tasks for s in t.slots)
     return rows
@@ -78,10 +78,53 @@ def test_frames_are_read_only_when_the_engine_asks_for_the_next_request() -> Non
         read.append(window)
         return FRAMES
 
-    rows = caption_stream(ScriptedEngine(say_the_seed), ONE, ASK, frames_of, "run")
+    rows = caption_stream(ScriptedEngine(say_the_seed).stream, [Job("b", ONE, frames_of)], ASK, "run")
     assert read == []
     next(rows)
     assert read == ["w0"]
+
+
+@pytest.mark.parametrize("engine", [ScriptedEngine(say_the_seed), ThreadedEngine(say_the_seed, in_flight=2)])
+def test_a_second_stage_follows_its_first_caption_at_once(engine: ScriptedEngine) -> None:
+    rows = [
+        row for _, row in caption_stream(engine.stream, [Job("b", ONE, lambda _: FRAMES)], ASK, "run", two_stages=True)
+    ]
+    firsts = {row["candidate_id"]: row for row in rows if row["stage"] == 1}
+    seconds = [row for row in rows if row["stage"] == 2]
+    assert len(firsts) == len(seconds) == 9
+    assert {row["parent_candidate_id"] for row in seconds} == set(firsts)
+    for row in seconds:
+        parent = firsts[row["parent_candidate_id"]]
+        assert (row["sample_index"], row["status"]) == (parent["sample_index"], "ok")
+    refined = [request for request in engine.asked if request.purpose == "refine"]
+    assert {request.messages[1].text for request in refined} == {f"seed {row['seed']}" for row in firsts.values()}
+    assert all(request.frames is FRAMES for request in refined)
+    if isinstance(engine, ThreadedEngine):
+        return  # it may have pulled all windows before the first answer was taken
+    order = [request.purpose for request in engine.asked]
+    assert order.index("refine") < len(order) - 1 - order[::-1].index("caption"), "nothing waits for the last window"
+
+
+def test_a_failed_first_caption_is_not_refined() -> None:
+    rows = [
+        row
+        for _, row in caption_stream(
+            ScriptedEngine(fail_the_second).stream, [Job("b", ONE, lambda _: FRAMES)], ASK, "run", two_stages=True
+        )
+    ]
+    assert [row["sample_index"] for row in rows if row["stage"] == 2] == [0, 0, 0]
+
+
+def test_batches_share_one_queue_and_frames_are_read_from_their_own() -> None:
+    engine = ThreadedEngine(say_the_seed, in_flight=4)
+    jobs = [Job("a", ONE[:1], lambda _: FRAMES), Job("b", ONE[1:], lambda w: FRAMES if w == "w1" else "gone")]
+    rows = list(caption_stream(engine.stream, jobs, ASK, "run"))
+    assert sorted({(batch, str(row["window_id"]), str(row["status"])) for batch, row in rows}) == [
+        ("a", "w0", "ok"),
+        ("b", "w1", "ok"),
+        ("b", "w2", "error"),
+    ]
+    assert len(rows) == 9
 
 
 def test_nothing_to_do_asks_nothing() -> None:

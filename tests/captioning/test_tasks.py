@@ -128,7 +128,7 @@ def test_a_system_prompt_comes_first() -> None:
 def test_the_second_request_holds_the_first_caption_once_as_answer_and_once_with_the_second_prompt() -> None:
     task = Task(W1, RECIPE, (Slot(0, 1), Slot(2, 1)), 2, ((CandidateId("k0"), "one"), (CandidateId("k2"), "three")))
     requests = second_requests(task, ASK, FRAMES)
-    assert [request.request_id for request in requests] == [f"{task.task_id}/0", f"{task.task_id}/1"]
+    assert [request.request_id for request in requests] == [f"{task.task_id}/0", f"{task.task_id}/2"]
     assert all(request.purpose == "refine" and request.frames is FRAMES for request in requests)
     assert requests[1].messages == (
         Message("user", "What is seen?", with_video=True),

@@ -19,14 +19,12 @@ from caption_assets.engines.openai.engine import OpenAIEngine
 from caption_assets.engines.protocol import (
     Completion,
     EngineSpec,
-    EngineUnusable,
+    EngineUnavailable,
     Message,
     PackedFrames,
     Request,
     ServerOptions,
 )
-
-
 
 REQUIRED = os.environ.get("CAPTION_ASSETS_REQUIRE_VLLM") == "1"
 KEY = "sk-of-the-test-server"
@@ -191,7 +189,10 @@ def test_a_wrong_key_and_a_wrong_model_are_told(
     wrong_model = OpenAIEngine(replace(served.spec(), model="Qwen/Qwen3-VL-8B-Instruct"))
     monkeypatch.setenv("TEST_VLLM_KEY", "sk-wrong-wrong")
     wrong_key = OpenAIEngine(served.spec())
-    for opened, words in ((wrong_model, "serves tiny, not 'Qwen/"), (wrong_key, "the key in TEST_VLLM_KEY was refused")):
-        with pytest.raises(EngineUnusable, match=words):
+    for opened, words in (
+        (wrong_model, "serves tiny, not 'Qwen/"),
+        (wrong_key, "the key in TEST_VLLM_KEY was refused"),
+    ):
+        with pytest.raises(EngineUnavailable, match=words):
             list(opened.stream([request("a", frames(4, 0.0, 0.5))]))
         opened.close()

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from caption_assets.engines.protocol import Completion, Engine, EngineDied, EngineSpec, Request
+from caption_assets.engines.protocol import Completion, Engine, EngineDied, EngineSpec, EngineUnavailable, Request
 from caption_assets.engines.registry import EngineEntry
 
 Answer = Callable[[Request, Iterator[Completion]], Iterator[Completion]]
@@ -35,8 +35,9 @@ class CountingEngine:
         self._inner = inner
         self._log = log
 
-    def stream(self, requests: Iterable[Request]) -> Iterator[Completion]:
+    def stream(self, requests: Iterable[Request | None]) -> Iterator[Completion]:
         for request in requests:
+            assert request is not None
             self._log.requests.append(request)
             yield from self._log.answer(request, self._inner.stream([request]))
 
@@ -80,6 +81,20 @@ def dying_at(position: int, purpose: str = "caption") -> Answer:
         count += request.purpose == purpose
         if request.purpose == purpose and count >= position:
             raise EngineDied("the GPU has fallen off the bus")
+        yield from completions
+
+    return answer
+
+
+def gone_from(position: int) -> Answer:
+    """There is no engine any more from the caption request at this position on."""
+    count = -1
+
+    def answer(request: Request, completions: Iterator[Completion]) -> Iterator[Completion]:
+        nonlocal count
+        count += request.purpose == "caption"
+        if request.purpose == "caption" and count >= position:
+            raise EngineUnavailable("no server answers")
         yield from completions
 
     return answer

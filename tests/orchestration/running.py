@@ -31,6 +31,7 @@ CHECKS = {
     "windows_have_candidates",
     "one_decision_per_candidate",
     "previews_decode",
+    "no_drifted_text_is_shown",
 }
 HAND_OUT_WORK = (
     caption_assets.assets.raw_clips,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.orchestration.engines import EngineLog, dying_at, failing_at
+from tests.orchestration.engines import EngineLog, dying_at, failing_at, gone_from
 from tests.orchestration.running import CHECKS, query, run_job, table
 
 NEW = {"prompt_text": "Hm?"}
@@ -58,16 +58,30 @@ def test_a_candidate_that_failed_is_made_again_alone(copy):
     assert retried.checks == dict.fromkeys(CHECKS, True)
 
 
-def test_an_engine_that_dies_fails_the_run_and_costs_only_what_was_not_finished(copy):
+def test_an_engine_that_dies_is_started_again_and_what_killed_it_twice_is_an_error_row(copy):
     ran = run_job(copy, settings=NEW, log=EngineLog(answer=dying_at(1)))
+    assert len(ran.engine.loaded) == ran.engine.closed > 1
+    assert ran.counts("vl_captions") == (1, 0, 2)
+    errors = query(copy, "SELECT error FROM caption_candidates WHERE run_id = $run AND error IS NOT NULL",
+                   run=ran.result.run_id)  # fmt: skip
+    assert [row["error"] for row in errors] == ["the engine died of it twice: the GPU has fallen off the bus"] * 2
+
+    retried = run_job(copy, settings=NEW)
+    assert retried.ok
+    assert retried.work == {"caption": 2, "enhance": 2}
+    assert retried.checks == dict.fromkeys(CHECKS, True)
+
+
+def test_an_engine_that_cannot_be_had_fails_the_run_and_costs_only_what_was_not_finished(copy):
+    ran = run_job(copy, settings=NEW, log=EngineLog(answer=gone_from(1)))
     assert not ran.ok
     assert (len(ran.engine.loaded), ran.engine.closed) == (1, 1)
-    assert "the GPU has fallen off the bus" in ran.error()
+    assert "no server answers" in ran.error()
     [run] = query(
         copy, "SELECT status, error FROM runs WHERE run_id = $run AND asset_key = 'vl_captions'", run=ran.result.run_id
     )
     assert run["status"] == "failed"
-    assert "the GPU has fallen off the bus" in run["error"]
+    assert "no server answers" in run["error"]
     assert ran.new_rows["caption_candidates"] == 1
 
     retried = run_job(copy, settings=NEW)

@@ -11,8 +11,8 @@ What becomes of a fault:
 |   | `max_retries` times, where possible to another server; then the candidate is an error with the last fault |
 | cannot be reached at all | sent again when one can be reached; that costs no retry |
 | answers another 4xx | the candidate is an error with the server's words |
-| answers 401; or 403 or 404 before it has answered anything well | `EngineUnusable`, which says what to set |
-| every server fails for two minutes | `EngineDied` |
+| answers 401; or 403 or 404 before it has answered anything well | `EngineUnavailable`, which says what to set |
+| all of them fail for two minutes | `EngineUnavailable`; the next run goes on where this one ended |
 """
 
 import asyncio
@@ -44,7 +44,7 @@ from caption_assets.engines.protocol import (
     EngineDied,
     EngineIdentity,
     EngineSpec,
-    EngineUnusable,
+    EngineUnavailable,
     Request,
 )
 
@@ -71,7 +71,7 @@ def identity(spec: EngineSpec) -> EngineIdentity:
     kind decides how frames travel.
 
     Raises:
-        EngineUnusable: a setting asks for what only the server can decide.
+        EngineUnavailable: a setting asks for what only the server can decide.
     """
     _check(spec)
     names = ("model_does_preprocess", "frames_as") if spec.purpose == "caption" else ()
@@ -98,8 +98,8 @@ class OpenAIEngine:
         """Yield completions as servers give them.
 
         Raises:
-            EngineUnusable: no server will ever answer: a refused key, an unknown model, a wrong address.
-            EngineDied: every server has been failing for `Patience.down_s`.
+            EngineUnavailable: no server will answer: a refused key, an unknown model, a wrong address, or every server
+                has been failing for `Patience.down_s`.
         """
         loop = self._start()
         tasks: set[asyncio.Task[Any]] = set()
@@ -181,14 +181,14 @@ class OpenAIEngine:
         """Wait for a server that may be asked.
 
         Raises:
-            EngineDied: all have been failing for too long.
+            EngineUnavailable: all have been failing for too long.
         """
         wire = self._wire
         assert wire is not None
         while True:
             now = time.monotonic()
             if self._servers.all_down(now):
-                raise EngineDied(
+                raise EngineUnavailable(
                     f"no server has answered for {self._patience.down_s:g} seconds: {self._servers.faults()}"
                 )
             if (server := self._servers.take(now)) is not None:
@@ -261,9 +261,9 @@ class OpenAIEngine:
         name = self._spec.server.api_key_env
         if status == 401 or (status == 403 and not server.answered):
             state = f"the key in {name} was refused" if self._key else f"there is no key: set {name}"
-            raise EngineUnusable(f"{server.url} answered {status}, {state} (openai.api_key_env names it): {words}")
+            raise EngineUnavailable(f"{server.url} answered {status}, {state} (openai.api_key_env names it): {words}")
         if status == 404 and not server.answered:
-            raise EngineUnusable(
+            raise EngineUnavailable(
                 f"{server.url}/chat/completions answered 404: the server does not know the model {self._spec.model!r}, "
                 f"or its address is not that of an OpenAI-compatible interface (openai.base_urls, ends with /v1 as a "
                 f"rule): {words}"
@@ -293,7 +293,7 @@ class OpenAIEngine:
         """Ask a server what it is.
 
         Raises:
-            EngineUnusable: it does not serve the model.
+            EngineUnavailable: it does not serve the model.
         """
         models = await wire.get(f"{server.url}/models")
         version = await wire.get(f"{server.url.removesuffix('/v1')}/version")
@@ -301,7 +301,7 @@ class OpenAIEngine:
             return plain
         served = models_served(models)
         if served and self._spec.model not in served:
-            raise EngineUnusable(
+            raise EngineUnavailable(
                 f"{server.url} serves {', '.join(served)}, not {self._spec.model!r}: set `model` (or `enhance.model`) "
                 "to a name that it serves"
             )
@@ -337,14 +337,14 @@ class _Asked:
 def _check(spec: EngineSpec) -> None:
     asked = spec.options("fp8", "preprocess_dtype", "engine_kwargs")
     if asked:
-        raise EngineUnusable(
+        raise EngineUnavailable(
             f"the engine openai cannot keep {asked}: whoever starts the server decides that (vllm serve "
             "--quantization, --dtype ...); take these settings out"
         )
     for url in spec.server.base_urls:
         parts = urlsplit(url)
         if "@" in parts.netloc or parts.query or parts.fragment:
-            raise EngineUnusable(
+            raise EngineUnavailable(
                 f"openai.base_urls: {parts.scheme}://{parts.hostname}{parts.path} must hold no password and no query; "
                 f"the key belongs into the environment variable {spec.server.api_key_env}"
             )

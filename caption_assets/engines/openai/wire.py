@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from caption_assets.engines.openai.servers import Patience
-from caption_assets.engines.protocol import EngineUnusable, ServerOptions
+from caption_assets.engines.protocol import EngineUnavailable, ServerOptions
 
 if TYPE_CHECKING:
     import aiohttp
@@ -32,7 +32,9 @@ class Key:
     def __init__(self, variable: str) -> None:
         self._value = os.environ.get(variable, "").strip()
         if not self._value.isprintable() or not self._value.isascii():
-            raise EngineUnusable(f"the value of {variable} is no key: it has characters that no HTTP header may have")
+            raise EngineUnavailable(
+                f"the value of {variable} is no key: it has characters that no HTTP header may have"
+            )
 
     def __bool__(self) -> bool:
         return bool(self._value)
@@ -137,11 +139,11 @@ async def _chunks(body: bytes, end: bytes) -> AsyncIterator[bytes]:
 
 
 def check_http() -> None:
-    """Raise `EngineUnusable` where the HTTP library is not installed."""
+    """Raise `EngineUnavailable` where the HTTP library is not installed."""
     try:
         import aiohttp  # noqa: F401
     except ImportError:
-        raise EngineUnusable("the engine openai needs aiohttp: pip install 'caption_assets[openai]'") from None
+        raise EngineUnavailable("the engine openai needs aiohttp: pip install 'caption_assets[openai]'") from None
 
 
 def _brief(fault: BaseException) -> str:

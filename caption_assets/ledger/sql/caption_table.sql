@@ -24,9 +24,11 @@ considered AS (
 ),
 enhanced AS (
   SELECT e.*
-  FROM enhanced_captions e
-  JOIN current_recipes r ON r.kind = 'enhance' AND r.batch = $batch AND r.recipe_id = e.recipe_id
-  QUALIFY row_number() OVER (PARTITION BY e.candidate_id ORDER BY e.status = 'error', e.attempt DESC) = 1
+  FROM enhancement_rules r
+  JOIN shown_enhancements e
+    ON e.enhance_recipe_id = r.enhance_recipe_id AND e.on_drift = r.on_drift
+   AND e.drift_recipe_id IS NOT DISTINCT FROM r.drift_recipe_id
+  WHERE r.batch = $batch
 ),
 preview AS (
   SELECT * FROM batch_previews WHERE batch = $batch
@@ -44,7 +46,10 @@ SELECT w.batch, w.path AS clip_path, w.clip_id, c.video_sha256 AS clip_sha256, w
             THEN 'every candidate was dropped: ' || considered.reasons END AS error,
        best.text AS caption, every.captions, best.status AS caption_status, best.is_current, dup.duplicate_of,
        coalesce(considered.n_candidates, 0) AS n_candidates,
-       e.text AS enhanced_caption, e.status AS enhanced_status,
+       enhanced_caption(e.enhanced_status, e.text, best.text) AS enhanced_caption,
+       coalesce(e.enhanced_status, CASE WHEN sk.reason IS NOT NULL THEN 'skipped' END) AS enhanced_status,
+       CASE WHEN e.candidate_id IS NULL THEN sk.reason ELSE e.reason END AS enhanced_reason,
+       e.drift,
        w.original_caption,
        CASE WHEN p.status = 'ok' THEN p.uri END AS preview_path,
        CASE WHEN p.status = 'ok' THEN p.poster_uri END AS poster_path,
@@ -52,7 +57,7 @@ SELECT w.batch, w.path AS clip_path, w.clip_id, c.video_sha256 AS clip_sha256, w
        best.stage AS caption_stage,
        er.model_id AS enhance_model_id, er.model_revision AS enhance_model_revision,
        best.candidate_id, best.decision_id, best.reason_code, best.policy, best.decided_by,
-       w.recipe_id AS window_recipe_id, best.recipe_id AS caption_recipe_id, e.recipe_id AS enhance_recipe_id,
+       w.recipe_id AS window_recipe_id, best.recipe_id AS caption_recipe_id, e.enhance_recipe_id,
        p.recipe_id AS preview_recipe_id,
        c.codec, c.fps, c.n_frames, c.duration_s, c.display_width, c.display_height, c.has_audio, c.flags
 FROM batch_windows w
@@ -63,10 +68,14 @@ LEFT JOIN batch_duplicates dup
 LEFT JOIN best ON best.window_id = w.window_id
 LEFT JOIN every ON every.window_id = w.window_id
 LEFT JOIN considered ON considered.window_id = w.window_id
-LEFT JOIN enhanced e ON e.candidate_id = best.candidate_id AND e.status IN ('ok', 'truncated')
+LEFT JOIN enhanced e ON e.candidate_id = best.candidate_id
+LEFT JOIN LATERAL (
+  SELECT enhancement_skip(w.status, considered.window_id IS NOT NULL, best.status) AS reason
+  FROM enhancement_rules r WHERE r.batch = w.batch
+) sk ON true
 LEFT JOIN preview p ON p.window_id = w.window_id
 LEFT JOIN recipes cr ON cr.recipe_id = best.recipe_id
 LEFT JOIN prompts pr ON pr.prompt_sha256 = cr.prompt_sha256
-LEFT JOIN recipes er ON er.recipe_id = e.recipe_id
+LEFT JOIN recipes er ON er.recipe_id = e.enhance_recipe_id
 WHERE w.batch = $batch
 ORDER BY w.path, w.clip_start_frame, w.start_frame;

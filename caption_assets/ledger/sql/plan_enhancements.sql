@@ -8,7 +8,7 @@ WITH newest AS (
 SELECT n.window_id, count(k.candidate_id) FILTER (WHERE e.candidate_id IS NULL) AS n_not_enhanced
 FROM newest n
 LEFT JOIN retention_decisions d ON d.decision_id = n.decision_id AND d.window_id = n.window_id AND d.action = 'keep'
-LEFT JOIN caption_candidates k ON k.candidate_id = d.candidate_id AND k.status IN ('ok', 'truncated')
+LEFT JOIN caption_candidates k ON k.candidate_id = d.candidate_id AND k.status = 'ok'
 LEFT JOIN (
   SELECT DISTINCT candidate_id FROM enhanced_captions WHERE recipe_id = $enhance AND status <> 'error'
 ) e ON e.candidate_id = k.candidate_id

@@ -225,7 +225,7 @@ LEFT JOIN batch_decisions b ON b.batch = d.batch AND b.window_id = d.window_id
 WHERE b.window_id IS NULL OR b.duplicate_of IS NOT NULL;
 
 CREATE OR REPLACE VIEW latest_decision AS
-SELECT window_id, decision_id, decided_by, is_current, decided_window_id, duplicate_of
+SELECT batch, window_id, decision_id, decided_by, is_current, decided_window_id, duplicate_of
 FROM batch_decisions
 QUALIFY row_number() OVER (
   PARTITION BY window_id
@@ -250,6 +250,63 @@ QUALIFY row_number() OVER (
   ORDER BY coalesce(p.recipe_id = r.recipe_id, false) DESC, p.created_at DESC, p.run_id
 ) = 1;
 
+-- Why a caption, or a window without one, is not enhanced; NULL where it is. A cut or refused text is no source.
+CREATE OR REPLACE MACRO enhancement_skip(window_status, is_decided, caption_status) AS
+CASE WHEN window_status <> 'ok' THEN 'window_error'
+     WHEN caption_status IS NOT NULL THEN nullif(caption_status, 'ok')
+     WHEN is_decided THEN 'no_valid_candidate'
+     ELSE 'not_captioned' END;
+
+-- By which recipes each batch is enhanced and checked, and what it shows of drifted captions.
+CREATE OR REPLACE VIEW enhancement_rules AS
+SELECT e.batch, e.recipe_id AS enhance_recipe_id, d.recipe_id AS drift_recipe_id,
+       coalesce(p.params->>'on_drift', 'keep') AS on_drift
+FROM current_recipes e
+JOIN recipes r ON r.recipe_id = e.recipe_id AND (r.params->>'enabled') IS DISTINCT FROM 'false'
+LEFT JOIN current_recipes d ON d.kind = 'drift' AND d.batch = e.batch
+LEFT JOIN current_recipes o ON o.kind = 'on_drift' AND o.batch = e.batch
+LEFT JOIN recipes p ON p.recipe_id = o.recipe_id
+WHERE e.kind = 'enhance';
+
+-- What is not enhanced under the current recipes of each batch, and why. A window that shows another one's caption shows
+-- its enhancement too, and is not here.
+CREATE OR REPLACE VIEW enhancement_skips AS
+SELECT w.batch, w.window_id, k.candidate_id,
+       enhancement_skip(w.status, b.decision_id IS NOT NULL, k.status) AS reason_code
+FROM batch_windows w
+JOIN enhancement_rules r ON r.batch = w.batch
+LEFT JOIN batch_decisions b ON b.batch = w.batch AND b.window_id = w.window_id
+LEFT JOIN retention_decisions d
+  ON d.decision_id = b.decision_id AND d.window_id = b.decided_window_id AND d.action = 'keep'
+LEFT JOIN caption_candidates k ON k.candidate_id = d.candidate_id
+WHERE b.duplicate_of IS NULL AND enhancement_skip(w.status, b.decision_id IS NOT NULL, k.status) IS NOT NULL;
+
+-- The enhancement of each caption under each set of rules in use, with its newest drift check, and what is shown:
+-- enhanced_status is ok or truncated (the text), flagged (the text, which drifted), fallback or unchecked (the caption in
+-- its place), or empty, refused or error (nothing).
+CREATE OR REPLACE VIEW shown_enhancements AS
+SELECT r.enhance_recipe_id, r.drift_recipe_id, r.on_drift, e.candidate_id, e.enhanced_id, e.text, c.status AS drift,
+       CASE WHEN e.status NOT IN ('ok', 'truncated') THEN e.status
+            WHEN r.on_drift = 'fallback' AND c.status IS NULL THEN 'unchecked'
+            WHEN r.on_drift = 'fallback' AND c.status = 'drifted' THEN 'fallback'
+            WHEN r.on_drift = 'flag' AND c.status = 'drifted' THEN 'flagged'
+            ELSE e.status END AS enhanced_status,
+       CASE WHEN e.status NOT IN ('ok', 'truncated') THEN e.error ELSE c.reason END AS reason
+FROM (SELECT DISTINCT enhance_recipe_id, drift_recipe_id, on_drift FROM enhancement_rules) r
+JOIN (
+  SELECT * FROM enhanced_captions
+  QUALIFY row_number() OVER (PARTITION BY recipe_id, candidate_id ORDER BY status = 'error', attempt DESC) = 1
+) e ON e.recipe_id = r.enhance_recipe_id
+LEFT JOIN (
+  SELECT * FROM drift_checks
+  QUALIFY row_number() OVER (PARTITION BY enhanced_id, recipe_id ORDER BY created_at DESC, check_id) = 1
+) c ON c.enhanced_id = e.enhanced_id AND c.recipe_id = r.drift_recipe_id;
+
+-- The enhanced caption as it is shown: the text, or the caption where that stands in its place.
+CREATE OR REPLACE MACRO enhanced_caption(enhanced_status, enhanced_text, caption) AS
+CASE WHEN enhanced_status IN ('ok', 'truncated', 'flagged') THEN enhanced_text
+     WHEN enhanced_status IN ('fallback', 'unchecked') THEN caption END;
+
 -- What a consumer reads: the kept captions. is_current is false while an older recipe's caption is served; duplicate_of
 -- is the window whose caption it is, where the window itself is collapsed.
 CREATE OR REPLACE VIEW captions AS
@@ -257,10 +314,15 @@ SELECT w.clip_id, w.window_id, w.window_index, w.start_frame, w.end_frame, w.sta
        k.candidate_id, k.text, k.status, k.stage, k.seed, k.recipe_id,
        r.model_id, r.model_revision, r.engine, r.engine_version, r.prompt_sha256,
        d.decision_id, d.rank, d.score, d.reason_code, d.evidence, d.policy, d.policy_recipe_id, d.decided_by,
-       l.is_current, l.duplicate_of, k.run_id, k.created_at
+       l.is_current, l.duplicate_of, k.run_id, k.created_at,
+       enhanced_caption(e.enhanced_status, e.text, k.text) AS enhanced_caption, e.enhanced_status, e.drift
 FROM latest_decision l
 JOIN retention_decisions d
   ON d.decision_id = l.decision_id AND d.window_id = l.decided_window_id AND d.action = 'keep'
 JOIN caption_candidates k ON k.candidate_id = d.candidate_id
 JOIN recipes r ON r.recipe_id = k.recipe_id
-JOIN live_windows w ON w.window_id = l.window_id;
+JOIN live_windows w ON w.window_id = l.window_id
+LEFT JOIN enhancement_rules u ON u.batch = l.batch
+LEFT JOIN shown_enhancements e
+  ON e.candidate_id = k.candidate_id AND e.enhance_recipe_id = u.enhance_recipe_id AND e.on_drift = u.on_drift
+ AND e.drift_recipe_id IS NOT DISTINCT FROM u.drift_recipe_id;

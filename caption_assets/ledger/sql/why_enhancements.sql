@@ -1,0 +1,12 @@
+-- The enhancements of a window's captions, and of the window that stands for it, the newest first, each with its newest
+-- drift check.
+SELECT e.enhanced_id, e.candidate_id, e.status, e.text, e.error, e.seed, r.model_id, r.model_revision, r.engine,
+       r.engine_version, p.name AS prompt_name, c.status AS drift, c.reason AS drift_reason, c.evidence, e.created_at
+FROM enhanced_captions e
+JOIN recipes r ON r.recipe_id = e.recipe_id
+LEFT JOIN prompts p ON p.prompt_sha256 = r.prompt_sha256
+LEFT JOIN (
+  SELECT * FROM drift_checks QUALIFY row_number() OVER (PARTITION BY enhanced_id ORDER BY created_at DESC, check_id) = 1
+) c ON c.enhanced_id = e.enhanced_id
+WHERE e.window_id = $window OR e.window_id IN (SELECT decided_window_id FROM latest_decision WHERE window_id = $window)
+ORDER BY e.created_at DESC, e.enhanced_id;
