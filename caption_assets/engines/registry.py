@@ -10,6 +10,8 @@ from caption_assets.engines.openai.engine import OpenAIEngine
 from caption_assets.engines.openai.engine import identity as openai_identity
 from caption_assets.engines.protocol import Engine, EngineIdentity, EngineSpec
 from caption_assets.engines.signal import SignalEngine
+from caption_assets.engines.transformers import TransformersEngine
+from caption_assets.engines.transformers import identify as identify_transformers
 
 AUTO = "auto"
 
@@ -49,6 +51,13 @@ ENGINES: Mapping[str, EngineEntry] = {
         description="any OpenAI-compatible server or router, or several of them; openai.base_urls says where",
         identify=openai_identity,
         load=OpenAIEngine,
+    ),
+    "transformers": EngineEntry(
+        name="transformers",
+        description="a model in this process through Hugging Face Transformers, one caption at a time",
+        identify=identify_transformers,
+        load=TransformersEngine,
+        exclusive=True,
     ),
 }
 

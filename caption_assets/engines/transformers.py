@@ -47,13 +47,13 @@ FIELDS: Mapping[str, str] = {
     "min_tokens": "min_new_tokens",
 }
 """Sampling fields that `generate` has under a name of its own."""
-OWN_FIELDS = ("temperature", "presence_penalty", "frequency_penalty", "stop", "ignore_eos", "seed")
+OWN_FIELDS = ("temperature", "presence_penalty", "frequency_penalty", "stop", "ignore_eos")
 NEUTRAL: Mapping[str, object] = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "min_tokens": 0}
-"""What a field that is not set means, for every model: its own defaults for chats would make captions differ by engine."""
+"""What a field that is not set means, for every model: a model's own defaults for chats are not looked at."""
 
 
 class UnknownField(ValueError):
-    """A sampling field that this engine does not have. The message lists those it has."""
+    """A sampling field, or a value of one, that this engine does not have. The message lists those it has."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,7 @@ class TransformersEngine:
         path = fetch(spec)
         self._spec = spec
         self._family = family_of(path, resize=spec.model_does_preprocess)
+        self._model: Any = None
         try:
             self._load(path)
         except (ImportError, OSError, ValueError, KeyError) as error:
@@ -100,7 +101,7 @@ class TransformersEngine:
                 raise EngineDied(f"out of memory while {spec.model} was loaded: {error}") from error
             raise
         self._max_len = _positions(path)
-        self._busy = threading.Lock()
+        self._busy, self._closed = threading.Lock(), threading.Event()
         self._dead: EngineDied | None = None
 
     def stream(self, requests: Iterable[Request | None]) -> Iterator[Completion]:
@@ -130,7 +131,8 @@ class TransformersEngine:
                 worker.join(JOIN_S)
 
     def close(self) -> None:
-        """Free the model and what it holds on the device."""
+        """Stop generating, and free the model and what it holds on the device."""
+        self._closed.set()
         with self._busy:
             self._model = None
             self._dead = self._dead or EngineDied("the engine is closed")
@@ -150,7 +152,7 @@ class TransformersEngine:
         self._chat = ChatTemplate(self._tokenizer, read_chat_template(path) or _template(self._tokenizer), self._family)
         kind = transformers.AutoModelForImageTextToText if self._family else transformers.AutoModelForCausalLM
         place: dict[str, Any] = {"device_map": "auto"} if torch.cuda.is_available() else {}
-        self._model: Any = kind.from_pretrained(path, dtype="auto", **place).eval()
+        self._model = kind.from_pretrained(path, dtype="auto", **place).eval()
         self._ends = _token_ids(self._model.generation_config.eos_token_id) or _token_ids(self._tokenizer.eos_token_id)
         padding = self._model.generation_config.pad_token_id
         self._padding = padding if padding is not None else next(iter(self._ends), 0)
@@ -276,6 +278,8 @@ class TransformersEngine:
         with self._torch.random.fork_rng(self._devices()), self._torch.inference_mode():
             self._torch.manual_seed(request.seeds[index])
             made = self._model.generate(**inputs, generation_config=settings, **extra)
+        if self._closed.is_set():
+            raise EngineDied("the engine was closed")
         tokens = made[0, length:].tolist()
         text, finish = self._read(tokens, request, stops)
         answer, reasoning = split_reasoning(text, opened_in_prompt=prepared.opens_thought)
@@ -303,9 +307,9 @@ class TransformersEngine:
                 f"sampling_params: the engine transformers has no {', '.join(unknown)}; it has "
                 f"{', '.join(sorted({*FIELDS, *OWN_FIELDS}))}"
             )
-        values = {FIELDS[name]: request.sampling.get(name, neutral) for name, neutral in NEUTRAL.items()}
-        values["top_k"] = max(0, int(values["top_k"] or 0))  # -1 and 0 both stand for all
-        temperature = float(request.sampling.get("temperature", 1.0))  # type: ignore[arg-type]
+        values: dict[str, Any] = {FIELDS[name]: request.sampling.get(name, value) for name, value in NEUTRAL.items()}
+        values["top_k"] = max(0, values["top_k"])  # -1 and 0 both stand for all
+        temperature = _number(request, "temperature", 1.0)
         if temperature == 0:
             values = {name: values[name] for name in ("repetition_penalty", "min_new_tokens")}
         else:
@@ -321,8 +325,7 @@ class TransformersEngine:
 
     def _penalties(self, request: Request, length: int) -> Any:
         """Return the penalties that `generate` does not know: by presence and frequency in the answer so far."""
-        presence = float(request.sampling.get("presence_penalty", 0.0))  # type: ignore[arg-type]
-        frequency = float(request.sampling.get("frequency_penalty", 0.0))  # type: ignore[arg-type]
+        presence, frequency = _number(request, "presence_penalty", 0.0), _number(request, "frequency_penalty", 0.0)
         processors = self._transformers.LogitsProcessorList()
         if not presence and not frequency:
             return processors
@@ -337,12 +340,13 @@ class TransformersEngine:
         return processors
 
     def _stopping(self, stops: list[str], length: int, closing: threading.Event) -> Any:
-        """Return when to stop beside the end token: a stop text, or the stream being closed."""
+        """Return when to stop beside the end token: a stop text, or the stream or the engine being closed."""
 
         def stop(ids: Any, scores: Any, **_: Any) -> Any:
             del scores
             found = bool(stops) and any(stop in self._text(ids[0, length:].tolist()) for stop in stops)
-            return self._torch.full((ids.shape[0],), found or closing.is_set(), dtype=bool, device=ids.device)
+            over = found or closing.is_set() or self._closed.is_set()
+            return self._torch.full((ids.shape[0],), over, dtype=bool, device=ids.device)
 
         return self._transformers.StoppingCriteriaList([stop])
 
@@ -366,6 +370,13 @@ class TransformersEngine:
         return list(range(self._torch.cuda.device_count()))
 
 
+def _number(request: Request, name: str, neutral: float) -> float:
+    value = request.sampling.get(name, neutral)
+    if not isinstance(value, int | float):
+        raise UnknownField(f"sampling_params.{name}: must be a number (it is {value!r})")
+    return value
+
+
 class _Processor:
     """A logits processor made of a function."""
 
@@ -381,7 +392,7 @@ def _check(spec: EngineSpec) -> None:
         raise EngineUnavailable(f"Transformers is not installed; {INSTALL}")
     if spec.fp8:
         raise EngineUnavailable(
-            "fp8: the engine transformers runs weights as they are; use vllm, or a checkpoint in fp8"
+            "fp8: the engine transformers runs weights as they are; use vllm or a checkpoint in fp8"
         )
     if spec.engine_kwargs:
         raise EngineUnavailable(

@@ -33,7 +33,7 @@ class Key:
         self._value = os.environ.get(variable, "").strip()
         if not self._value.isprintable() or not self._value.isascii():
             raise EngineUnavailable(
-                f"the value of {variable} is no key: it has characters that no HTTP header may have"
+                f"the value of {variable} is no key: no HTTP header may hold some of its characters"
             )
 
     def __bool__(self) -> bool:
