@@ -14,6 +14,7 @@ import hashlib
 import logging
 import multiprocessing
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
@@ -27,6 +28,7 @@ from typing import Any
 from caption_assets.engines.chat_template import ChatTemplate, read_chat_template
 from caption_assets.engines.families import Family, FrameShape, QwenVL, family_of, video_clock
 from caption_assets.engines.feed import Feed
+from caption_assets.engines.guard import guard
 from caption_assets.engines.protocol import (
     Completion,
     EngineDied,
@@ -118,10 +120,12 @@ class VllmEngine:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True)
         self._thread.start()
+        self._guard: subprocess.Popen[bytes] | None = None
         before = set(multiprocessing.active_children())
         try:
             self._engine = self._call(_start(AsyncEngineArgs(**arguments)))
             self._processes = set(multiprocessing.active_children()) - before
+            self._guard = guard(os.getpid(), [process.pid for process in self._processes if process.pid])
             self._read_engine(path)
         except BaseException as error:
             self._processes = set(multiprocessing.active_children()) - before
@@ -167,6 +171,9 @@ class VllmEngine:
             if process.is_alive():
                 process.kill()
                 process.join(CLOSE_S)
+        if self._guard is not None:
+            self._guard.kill()
+            self._guard.wait(CLOSE_S)
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._call(_cancel_all(), CLOSE_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
