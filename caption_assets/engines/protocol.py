@@ -18,6 +18,10 @@ class EngineDied(RuntimeError):
     """The engine cannot serve any further request; unfinished requests may be sent to a fresh one."""
 
 
+class EngineUnavailable(RuntimeError):
+    """An engine or its model cannot be had here. The message says why, and what to do."""
+
+
 @dataclass(frozen=True)
 class Message:
     """One chat turn. `with_video` marks the turn that the request's frames belong to."""

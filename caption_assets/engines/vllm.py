@@ -34,6 +34,7 @@ from caption_assets.engines.protocol import (
     EngineDied,
     EngineIdentity,
     EngineSpec,
+    EngineUnavailable,
     FinishReason,
     PackedFrames,
     Request,
@@ -43,12 +44,12 @@ from caption_assets.engines.vllm_arguments import (
     check_arguments,
     engine_arguments,
     installed_version,
+    missing,
     prepare_environment,
     result_options,
 )
 from caption_assets.engines.weights import fetch, locate
 
-INSTALL = "pip install 'caption_assets[gpu]' on a machine with CUDA, 'caption_assets[cpu]' elsewhere"
 LOOKAHEAD = 1.5
 """Requests in flight over those whose tokens fill the engine's cache of keys and values: the rest is in preparation."""
 FEWEST_IN_FLIGHT = 4
@@ -57,10 +58,6 @@ CLOSE_S = 10.0
 PROBE_FRAMES = 4
 
 log = logging.getLogger(__name__)
-
-
-class EngineNotLoaded(RuntimeError):
-    """vLLM cannot run what is asked for. The message says why."""
 
 
 class TooLong(ValueError):
@@ -80,28 +77,29 @@ def identify(spec: EngineSpec) -> EngineIdentity:
     """Return the identity of what `spec` loads, without importing vLLM.
 
     Raises:
-        EngineNotLoaded: vLLM is not installed.
-        WeightsError: the model cannot be found.
+        EngineUnavailable: vLLM is not installed, or the model cannot be found.
     """
-    version = installed_version()
-    if version is None:
-        raise EngineNotLoaded(f"vLLM is not installed; {INSTALL}")
+    if (reason := missing()) is not None:
+        raise EngineUnavailable(reason)
     model = locate(spec)
-    return EngineIdentity("vllm", version, model.id, model.revision, result_options(spec))
+    return EngineIdentity("vllm", installed_version() or "", model.id, model.revision, result_options(spec))
 
 
 class VllmEngine:
     """An `Engine` on vLLM's AsyncLLM, for models with and without eyes.
 
+    Args:
+        spec: the model and how it is run.
+        managed: fields of the engine that settings decide, and which one does.
+
     Raises:
-        EngineArgumentError: a field of `engine_kwargs` is unknown or decided by a setting.
-        EngineNotLoaded: vLLM is missing, or cannot load the model.
-        WeightsError: the weights cannot be had.
+        EngineUnavailable: vLLM is missing or cannot load the model, the weights cannot be had, or a field of
+            `engine_kwargs` is unknown or managed.
     """
 
     def __init__(self, spec: EngineSpec, managed: Mapping[str, str]):
-        if installed_version() is None:
-            raise EngineNotLoaded(f"vLLM is not installed; {INSTALL}")
+        if (reason := missing()) is not None:
+            raise EngineUnavailable(reason)
         self._spec = spec
         self._errors = prepare_environment()
         self._errors_from = _size(self._errors)
@@ -130,8 +128,8 @@ class VllmEngine:
         except BaseException as error:
             self._processes = set(multiprocessing.active_children()) - before
             self.close()
-            if isinstance(error, Exception) and not isinstance(error, ValueError):
-                raise EngineNotLoaded(f"{spec.model}: {self._cause(error)}") from error
+            if isinstance(error, Exception) and not isinstance(error, EngineUnavailable):
+                raise EngineUnavailable(f"{spec.model}: {self._cause(error)}") from error
             raise
 
     def stream(self, requests: Iterable[Request | None]) -> Iterator[Completion]:
