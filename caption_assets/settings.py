@@ -69,6 +69,8 @@ KINDS: Mapping[Any, str] = {
     str | None: "a text or null",
     str | list[str]: "a text or a list of texts",
     list[str]: "a list of texts",
+    list[int]: "a list of whole numbers",
+    dict[str, float]: "a table of names and numbers",
     dict[str, Any]: "a table of names and values",
 }
 """How messages call the types of settings."""
@@ -104,6 +106,16 @@ class SamplingFields(SettingsModel):
     min_tokens: int = Field(0, ge=0)
     ignore_eos: bool = False
     repetition_detection: dict[str, Any] = Field(default_factory=dict)
+    stop_token_ids: list[int] = Field(default_factory=list)
+    include_stop_str_in_output: bool = False
+    bad_words: list[str] = Field(default_factory=list)
+    logit_bias: dict[str, float] = Field(default_factory=dict)
+    allowed_token_ids: list[int] = Field(default_factory=list)
+    structured_outputs: dict[str, Any] = Field(default_factory=dict)
+    skip_special_tokens: bool = True
+    spaces_between_special_tokens: bool = True
+    thinking_token_budget: int = Field(0, ge=0)
+    extra_args: dict[str, Any] = Field(default_factory=dict)
 
 
 class EnhanceSettings(SettingsModel):

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from caption_assets import __version__
+from caption_assets.engines.protocol import EngineUnavailable
 from caption_assets.engines.registry import UnknownEngine
 from caption_assets.ledger.database import Ledger, LedgerError
 from caption_assets.root import RootError, RootFolder
@@ -48,7 +49,7 @@ def main() -> None:
     except click.ClickException as fault:
         fault.show()
         sys.exit(fault.exit_code)
-    except (SettingsError, RootError, UploadError, BatchNameError, UnknownEngine) as fault:
+    except (SettingsError, RootError, UploadError, BatchNameError, UnknownEngine, EngineUnavailable) as fault:
         click.echo(f"Error: {fault}", err=True)
         sys.exit(BAD_USAGE)
     except LedgerError as fault:

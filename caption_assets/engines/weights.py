@@ -19,7 +19,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from caption_assets.engines.protocol import EngineSpec
+from caption_assets.engines.protocol import EngineSpec, EngineUnavailable
 
 WHOLE_BYTES = 1 << 26
 """Files up to this size (64 MiB) are digested whole."""
@@ -37,7 +37,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 log = logging.getLogger(__name__)
 
 
-class WeightsError(RuntimeError):
+class WeightsError(EngineUnavailable):
     """A model cannot be had: it is not on this host and cannot be fetched. The message says what to do."""
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from caption_assets.engines.openai.chat import Answer, Nonsense, is_vllm, read_answer
-from caption_assets.engines.openai.engine import READY_AHEAD, OpenAIEngine, identity
+from caption_assets.engines.openai.engine import READY_AHEAD, OpenAIEngine, identify
 from caption_assets.engines.openai.servers import Patience, Server, Servers, retry_after_s
 from caption_assets.engines.protocol import (
     Completion,
@@ -330,19 +330,19 @@ def test_an_address_with_a_password_is_refused_without_repeating_it(url: str) ->
 def test_what_only_a_server_can_decide_is_refused_with_the_setting() -> None:
     for setting in ({"fp8": True}, {"preprocess_dtype": "float16"}, {"engine_kwargs": {"max_model_len": 9}}):
         with pytest.raises(EngineUnavailable, match=next(iter(setting))):
-            identity(EngineSpec("caption", "m", **setting))  # type: ignore[arg-type]
+            identify(EngineSpec("caption", "m", **setting))  # type: ignore[arg-type]
 
 
 def test_the_identity_is_known_without_a_server_and_makes_the_same_engine_again() -> None:
     plain = EngineSpec("caption", "m")
     as_images = replace(plain, revision="abc", server=replace(plain.server, frames_as="images"))
-    assert (identity(plain).model_revision, identity(plain).options) == ("served", "")
-    found = identity(as_images)
+    assert (identify(plain).model_revision, identify(plain).options) == ("served", "")
+    found = identify(as_images)
     assert (found.engine, found.model_id, found.model_revision, found.options) == (
         "openai", "m", "abc", '{"frames_as":"images"}',
     )  # fmt: skip
     again = EngineSpec("caption", found.model_id, found.model_revision).with_options(json.loads(found.options))
-    assert identity(again) == found
+    assert identify(again) == found
 
 
 # streams

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.skipif(
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from .tiny_checkpoint import make_checkpoint
 
-    return Path(make_checkpoint(tmp_path_factory.mktemp("models") / "tiny"))
+    return make_checkpoint(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +84,18 @@ def test_tokens_are_as_many_as_were_reckoned(engine: TransformersEngine) -> None
     assert counts == {name: answer.expected_prompt_tokens for name, answer in answers.items()}
     assert (counts["large"] or 0) > (counts["no frames"] or 0) + 14 * 14, "all pixels count"
     assert (counts["late"] or 0) > (counts["short"] or 0)
+
+
+def test_qwen2_5_vl_is_told_how_far_apart_frames_are(tmp_path: Path) -> None:
+    from .tiny_checkpoint import make_checkpoint
+
+    engine = TransformersEngine(EngineSpec("caption", str(make_checkpoint(tmp_path / "tiny", "qwen2_5_vl"))))
+    asked = request("a", frames(6, 100.0, 0.75, side=140))
+    made = one(engine, asked)
+    assert made.prompt_tokens == made.expected_prompt_tokens
+    apart = engine._prepare(asked).inputs["second_per_grid_ts"]
+    assert [round(float(seconds), 3) for seconds in apart] == [1.5], "two frames to a token"
+    engine.close()
 
 
 def test_the_model_is_told_the_true_times(engine: TransformersEngine) -> None:

@@ -22,6 +22,7 @@ from caption_assets.engines.reasoning import split_reasoning
 STOPPED = ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "repetition")
 CUT = ("length", "max_tokens", "max_output_tokens")
 FILTERED = ("content_filter", "safety", "recitation", "refusal")
+BODY_NAMES = {"extra_args": "vllm_xargs"}  # sampling fields that servers know by another name
 WORDS_SHOWN = 400  # characters of a server's own words in a message
 
 
@@ -74,7 +75,7 @@ def body_without_seed(request: Request, model: str, dialect: Dialect) -> bytes:
         dialect.limit_field: request.max_tokens,
         "stream": False,
         "n": 1,
-        **request.sampling,
+        **{BODY_NAMES.get(name, name): value for name, value in request.sampling.items()},
     }
     if request.frames is not None and dialect.frames_as == "video":
         body["media_io_kwargs"] = {"video": _times(request.frames)}

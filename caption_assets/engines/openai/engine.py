@@ -38,7 +38,7 @@ from caption_assets.engines.openai.chat import (
     words_of_refusal,
 )
 from caption_assets.engines.openai.servers import Patience, Server, Servers, retry_after_s
-from caption_assets.engines.openai.wire import Broken, Key, Unreached, Wire, check_http
+from caption_assets.engines.openai.wire import Broken, Key, Unreached, Wire, missing
 from caption_assets.engines.protocol import (
     Completion,
     EngineDied,
@@ -63,7 +63,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def identity(spec: EngineSpec) -> EngineIdentity:
+def identify(spec: EngineSpec) -> EngineIdentity:
     """Return what a caption made through servers is made by, without asking them.
 
     A server's own version, and the commit of its weights, are not to be had through its interface: the revision is the
@@ -83,7 +83,6 @@ class OpenAIEngine:
 
     def __init__(self, spec: EngineSpec, patience: Patience = PATIENCE, draw: random.Random | None = None) -> None:
         _check(spec)
-        check_http()
         self._spec, self._patience = spec, patience
         self._key = Key(spec.server.api_key_env)
         self._draw = draw or random.Random()
@@ -335,6 +334,8 @@ class _Asked:
 
 
 def _check(spec: EngineSpec) -> None:
+    if (reason := missing()) is not None:
+        raise EngineUnavailable(f"engine openai: {reason}")
     asked = spec.options("fp8", "preprocess_dtype", "engine_kwargs")
     if asked:
         raise EngineUnavailable(

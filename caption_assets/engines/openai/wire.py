@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib.util
 import json
 import os
 from collections.abc import AsyncIterator, Mapping
@@ -138,12 +139,11 @@ async def _chunks(body: bytes, end: bytes) -> AsyncIterator[bytes]:
     yield end
 
 
-def check_http() -> None:
-    """Raise `EngineUnavailable` where the HTTP library is not installed."""
-    try:
-        import aiohttp  # noqa: F401
-    except ImportError:
-        raise EngineUnavailable("the engine openai needs aiohttp: pip install 'caption_assets[openai]'") from None
+def missing() -> str | None:
+    """Return what is missing for HTTP and how to install it, None where it is there. Imports nothing."""
+    if importlib.util.find_spec("aiohttp") is not None:
+        return None
+    return "aiohttp is not installed; pip install 'caption_assets[openai]'"
 
 
 def _brief(fault: BaseException) -> str:
