@@ -138,18 +138,18 @@ def test_without_retries_every_request_ends_with_its_text_or_a_reason(open_engin
 
 
 def test_no_more_is_in_flight_or_pulled_than_allowed(open_engine: Callable[..., OpenAIEngine]) -> None:
-    pulled: list[int] = []
+    under_way: list[int] = []
 
     def source() -> Iterator[Request]:
         for i in range(60):
-            pulled.append(i)
+            under_way.append(i + 1 - sum(call.ended is not None for call in server.calls))
             yield text_request(f"w{i}")
 
     with TestServer(lambda call: replace(repeat(call), hang_s=0.03)) as server:
-        for done, _ in enumerate(open_engine(spec(server, max_concurrency=4)).stream(source()), 1):
-            assert len(pulled) <= done + 4 + READY_AHEAD
+        assert len(list(open_engine(spec(server, max_concurrency=4)).stream(source()))) == 60
     assert server.most_busy == 4
-    assert pulled == list(range(60))
+    # An answer may be taken a moment before its call is noted as ended: one for each connection.
+    assert 4 + READY_AHEAD <= max(under_way) <= 4 + READY_AHEAD + 4
 
 
 def test_windows_in_flight_can_be_fewer(open_engine: Callable[..., OpenAIEngine]) -> None:
@@ -426,6 +426,7 @@ def test_frames_travel_to_vllm_as_one_video_with_their_true_times(open_engine: C
         "max_tokens": 50,
         "temperature": 0.5,
         "top_k": 3,
+        "chat_template_kwargs": {"enable_thinking": False},
         "media_io_kwargs": {
             "video": {
                 "num_frames": -1,
@@ -453,7 +454,7 @@ def test_frames_travel_to_others_as_images_after_their_times(open_engine: Callab
     ]
     urls = [part["image_url"]["url"] for part in shown[1::2]]
     assert urls == [f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}" for jpeg in FRAMES.jpegs]
-    assert "media_io_kwargs" not in server.calls[0].body
+    assert not {"media_io_kwargs", "chat_template_kwargs"} & server.calls[0].body.keys(), "others refuse such fields"
 
 
 def _without_trust(call: Call) -> Reply:

@@ -28,7 +28,7 @@ from caption_assets.engines.protocol import (
 
 REQUIRED = os.environ.get("CAPTION_ASSETS_REQUIRE_VLLM") == "1"
 KEY = "sk-of-the-test-server"
-STARTS_WITHIN_S = 300
+STARTS_WITHIN_S = 480
 
 pytestmark = pytest.mark.skipif(
     not REQUIRED and importlib.util.find_spec("vllm") is None, reason="vLLM is not installed"

@@ -34,11 +34,13 @@ class Nonsense(ValueError):
 class Dialect:
     """How a server is spoken to.
 
+    vllm: it is vLLM, and takes fields that others refuse.
     frames_as: see the module.
     limit_field: its name for the longest answer.
     own_size: frames keep the size at which they were packed; False lets the server's processor choose again.
     """
 
+    vllm: bool = False
     frames_as: Literal["video", "images"] = "images"
     limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     own_size: bool = True
@@ -77,6 +79,8 @@ def body_without_seed(request: Request, model: str, dialect: Dialect) -> bytes:
         "n": 1,
         **{BODY_NAMES.get(name, name): value for name, value in request.sampling.items()},
     }
+    if dialect.vllm:
+        body["chat_template_kwargs"] = {"enable_thinking": False}  # a caption is wanted, not the way to it
     if request.frames is not None and dialect.frames_as == "video":
         body["media_io_kwargs"] = {"video": _times(request.frames)}
         if dialect.own_size:

@@ -198,7 +198,7 @@ class OpenAIEngine:
     async def _ask(self, wire: Wire, server: Server, asked: "_Asked", seed: int) -> "Answer | _Fault":
         """Send a candidate once and tell the servers' book how it went."""
         try:
-            dialect = await self._dialect(wire, server, asked.request)
+            dialect = await self._dialect(wire, server)
             status, headers, payload = await wire.post(
                 server.url, asked.body(self._spec.model, dialect), seed_end(seed)
             )
@@ -273,16 +273,14 @@ class OpenAIEngine:
         if self._wire is not None:
             self._wire.changed()
 
-    async def _dialect(self, wire: Wire, server: Server, request: Request) -> Dialect:
-        """Return how to speak to a server; what it is, is asked once, and only where frames travel."""
+    async def _dialect(self, wire: Wire, server: Server) -> Dialect:
+        """Return how to speak to a server; what it is, is asked once, unless a setting says it."""
         if server.url in self._dialects:
             return self._dialects[server.url]
         plain = Dialect(own_size=not self._spec.model_does_preprocess)
         wanted = self._spec.server.frames_as
         if wanted != "auto":
-            return self._dialects.setdefault(server.url, replace(plain, frames_as=wanted))
-        if request.frames is None:
-            return plain
+            return self._dialects.setdefault(server.url, replace(plain, frames_as=wanted, vllm=wanted == "video"))
         async with wire.listing:
             if server.url not in self._dialects:
                 self._dialects[server.url] = await self._asked_dialect(wire, server, plain)
@@ -304,7 +302,7 @@ class OpenAIEngine:
                 f"{server.url} serves {', '.join(served)}, not {self._spec.model!r}: set `model` (or `enhance.model`) "
                 "to a name that it serves"
             )
-        return replace(plain, frames_as="video")
+        return replace(plain, frames_as="video", vllm=True)
 
 
 @dataclass(frozen=True)
