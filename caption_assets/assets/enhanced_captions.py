@@ -2,19 +2,22 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 
 import dagster as dg
 
 from caption_assets.assets.vl_captions import vl_captions
 from caption_assets.captioning.drifting import drift_limits, drift_rows
-from caption_assets.captioning.enhancing import EnhanceTask, enhance_stream
+from caption_assets.captioning.enhancing import EnhanceJob, EnhanceTask, enhance_stream
+from caption_assets.captioning.pace import Pace
+from caption_assets.captioning.stream import FramesOf
 from caption_assets.ids import CandidateId, WindowId
 from caption_assets.orchestration.declare import video_batch_asset
-from caption_assets.orchestration.frames import ensure_frames, frames_reader
+from caption_assets.orchestration.frames import frames_when_asked
 from caption_assets.orchestration.pictures import sample_table
 from caption_assets.orchestration.resources import EngineResource, RootResource, SettingsResource
-from caption_assets.orchestration.stage import StageRun, stage
+from caption_assets.orchestration.stage import StageRun, commit_as_they_come, stage
 from caption_assets.recipes import Recipe, drift_recipe, enhance_recipe, on_drift_recipe
 from caption_assets.settings import Settings
 
@@ -37,29 +40,38 @@ def enhanced_captions(
     rewritten; the counts and the view `enhancement_skips` say which.
     """
     values = settings.values()
-    for batch in context.partition_keys:
-        with stage(context, root, "enhanced_captions", batch, "caption") as run:
-            if not values.enhance.enabled:
+    with ExitStack() as stages:
+        runs = [
+            stages.enter_context(stage(context, root, "enhanced_captions", batch, "caption"))
+            for batch in context.partition_keys
+        ]
+        if not values.enhance.enabled:
+            for run in runs:
                 run.activate(NO_ENHANCEMENT)
-                context.log.info(f"{batch}: enhancement is off")
-                continue
-            recipe = enhance_recipe(values, engine.identify(values.enhance_spec))
+                context.log.info(f"{run.batch}: enhancement is off")
+            return
+        recipe = enhance_recipe(values, engine.identify(values.enhance_spec))
+        for run in runs:
             run.activate(recipe)
-            kept = [
-                row
-                for row in run.ledger.named("batch_kept", batch=batch)
-                if row["skip_reason"] is None and row["duplicate_of"] is None  # a caption is rewritten once
-            ]
-            tasks = _missing(run, recipe, kept)
-            if tasks:
-                run.commit_as_they_come(_enhance(run, engine, values, recipe, tasks, kept), len(tasks))
+        asked = _enhance(runs, engine, values, recipe)
+        for run in runs:
+            kept = _to_rewrite(run)
             failed = {task.candidate_id for task in _missing(run, recipe, kept)}
             run.expected, run.failed = len(kept), len(failed)
-            run.new = sum(task.candidate_id not in failed for task in tasks)
+            run.new = len(asked[run.batch] - failed)
             run.reused = run.expected - run.new - run.failed
             run.metadata |= _pictures(run, recipe, kept)
             run.metadata |= _check_drift(run, recipe, kept, values, sees_frames=engine.entry.text_from_frames)
             run.metadata |= _skips(run)
+
+
+def _to_rewrite(run: StageRun) -> list[Row]:
+    """Return the kept captions of a batch that are to be enhanced: those of duplicates are rewritten once."""
+    return [
+        row
+        for row in run.ledger.named("batch_kept", batch=run.batch)
+        if row["skip_reason"] is None and row["duplicate_of"] is None
+    ]
 
 
 def _missing(run: StageRun, recipe: Recipe, kept: Sequence[Row]) -> list[EnhanceTask]:
@@ -81,32 +93,54 @@ def _missing(run: StageRun, recipe: Recipe, kept: Sequence[Row]) -> list[Enhance
 
 
 def _enhance(
-    run: StageRun,
-    engine: EngineResource,
-    settings: Settings,
-    recipe: Recipe,
-    tasks: Sequence[EnhanceTask],
-    kept: Sequence[Row],
-) -> Iterator[dict[str, list[dict[str, object]]]]:
-    frames_of = None
-    if engine.entry.text_from_frames:
-        wanted = {task.window_id for task in tasks}
-        frames_of = frames_reader(
-            *ensure_frames(
-                run.root, run.ledger, run.batch, [row for row in kept if row["window_id"] in wanted], settings
-            )
+    runs: Sequence[StageRun], engine: EngineResource, settings: Settings, recipe: Recipe
+) -> dict[str, set[CandidateId]]:
+    """Enhance what all batches lack, through one queue; return the captions that were asked for, per batch."""
+    planned: set[CandidateId] = set()
+    jobs, totals = [], {}
+    for run in runs:
+        kept = _to_rewrite(run)
+        tasks = [task for task in _missing(run, recipe, kept) if task.candidate_id not in planned]
+        planned |= {task.candidate_id for task in tasks}
+        jobs.append(EnhanceJob(run.batch, tasks, _frames(run, engine, settings, tasks, kept)))
+        if tasks:
+            totals[run] = len(tasks)
+    asked = {job.batch: {task.candidate_id for task in job.tasks} for job in jobs}
+    if not totals:
+        return asked
+    by_batch = {run.batch: run for run in runs}
+    stream = engine.stream(settings.enhance_spec, runs[0].log.warning)
+    pace = Pace()
+
+    def results() -> Iterator[tuple[StageRun, dict[str, list[dict[str, object]]]]]:
+        rows = enhance_stream(
+            stream,
+            jobs,
+            prompt=recipe.prompts[0].text,
+            sampling=settings.sampling_params,
+            max_tokens=settings.enhance.max_output_tokens,
+            run_id=runs[0].run_id,
+            clock=lambda: datetime.now(UTC),
         )
-    rows = enhance_stream(
-        engine.load(settings.enhance_spec),
-        tasks,
-        prompt=recipe.prompts[0].text,
-        sampling=settings.sampling_params,
-        max_tokens=settings.enhance.max_output_tokens,
-        frames_of=frames_of,
-        run_id=run.run_id,
-        clock=lambda: datetime.now(UTC),
-    )
-    return ({"enhanced_captions": [row]} for row in rows)
+        for batch, row in rows:
+            pace.note(row)
+            yield by_batch[batch], {"enhanced_captions": [row]}
+
+    commit_as_they_come(results(), totals, journaled=True, pace=lambda: pace.line(stream.depth))
+    for run in totals:
+        run.metadata |= pace.metadata()
+    return asked
+
+
+def _frames(
+    run: StageRun, engine: EngineResource, settings: Settings, tasks: Sequence[EnhanceTask], kept: Sequence[Row]
+) -> FramesOf | None:
+    """Return where frames come from, for an engine that has no language model."""
+    if not engine.entry.text_from_frames:
+        return None
+    wanted = {task.window_id for task in tasks}
+    rows = [row for row in kept if row["window_id"] in wanted]
+    return frames_when_asked(run.root, run.ledger, run.batch, rows, settings)
 
 
 def _pictures(run: StageRun, recipe: Recipe, kept: Sequence[Row]) -> dict[str, dg.MetadataValue | str]:

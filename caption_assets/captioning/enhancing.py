@@ -1,13 +1,14 @@
 """Enhancement work: from kept captions to requests, from completions to rows of enhanced captions."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from caption_assets import ids
-from caption_assets.captioning.stream import NO_ANSWER, FramesOf
+from caption_assets.captioning.stream import NO_ANSWER, FramesOf, Stream
 from caption_assets.captioning.tasks import generation_columns
-from caption_assets.engines.protocol import Completion, Engine, Message, PackedFrames, Request
+from caption_assets.engines.protocol import Completion, Message, PackedFrames, Request
 from caption_assets.ids import CandidateId, RecipeId, TaskId, WindowId
 
 
@@ -37,39 +38,47 @@ class EnhanceTask:
         return base if isinstance(base, int) else ids.derived_seed(self.task_id, 0, self.attempt)
 
 
+@dataclass(frozen=True)
+class EnhanceJob:
+    """The tasks of one batch. frames_of is None for an engine that reads the text."""
+
+    batch: str
+    tasks: Sequence[EnhanceTask]
+    frames_of: FramesOf | None = None
+
+
 def enhance_stream(
-    engine: Engine,
-    tasks: Sequence[EnhanceTask],
+    stream: Stream,
+    jobs: Iterable[EnhanceJob],
     *,
     prompt: str,
     sampling: Mapping[str, object],
     max_tokens: int,
-    frames_of: FramesOf | None,
     run_id: str,
     clock: Callable[[], datetime],
-) -> Iterator[dict[str, object]]:
-    """Yield a row for every task, in the order in which the engine finishes.
-
-    frames_of reads a window's frames, for an engine that works from them; None for one that reads the text.
-    """
-    waiting: dict[str, EnhanceTask] = {}
-    failed: list[tuple[EnhanceTask, str]] = []
+) -> Iterator[tuple[str, dict[str, object]]]:
+    """Yield the batch and a row for every task, in the order in which the engine finishes."""
+    waiting: dict[str, tuple[str, EnhanceTask]] = {}
+    failed: deque[tuple[str, EnhanceTask, str]] = deque()
 
     def requests() -> Iterator[Request]:
-        for task in tasks:
-            frames = frames_of(task.window_id) if frames_of else None
-            if isinstance(frames, str):
-                failed.append((task, frames))
-                continue
-            waiting[task.task_id] = task
-            yield enhance_request(task, prompt, sampling, max_tokens, frames)
+        for job in jobs:
+            for task in job.tasks:
+                frames = job.frames_of(task.window_id) if job.frames_of else None
+                if isinstance(frames, str):
+                    failed.append((job.batch, task, frames))
+                    continue
+                waiting[task.task_id] = (job.batch, task)
+                yield enhance_request(task, prompt, sampling, max_tokens, frames)
 
-    for completion in engine.stream(requests()):
-        task = waiting.pop(completion.request_id)
-        yield enhanced_row(task, completion, task.seed(sampling), run_id, clock())
-    for task, reason in [*failed, *((task, NO_ANSWER) for task in waiting.values())]:
-        nothing = Completion(task.task_id, 0, "", "error", error=reason)
-        yield enhanced_row(task, nothing, task.seed(sampling), run_id, clock())
+    def row_of(task: EnhanceTask, completion: Completion) -> dict[str, object]:
+        return enhanced_row(task, completion, task.seed(sampling), run_id, clock())
+
+    for completion in stream(requests()):
+        batch, task = waiting.pop(completion.request_id)
+        yield batch, row_of(task, completion)
+    for batch, task, reason in [*failed, *((batch, task, NO_ANSWER) for batch, task in waiting.values())]:
+        yield batch, row_of(task, Completion(task.task_id, 0, "", "error", error=reason))
 
 
 def enhance_request(

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from caption_assets.captioning.enhancing import EnhanceTask, enhance_stream
+from caption_assets.captioning.enhancing import EnhanceJob, EnhanceTask, enhance_stream
 from caption_assets.captioning.stream import NO_ANSWER, Job, caption_stream
 from caption_assets.captioning.tasks import Ask, Slot, Task
 from caption_assets.engines.protocol import Completion, Message, PackedFrames, Request
@@ -143,12 +143,15 @@ def enhance(
     frames_of: Callable[[WindowId], PackedFrames | str] | None = None,
     sampling: dict[str, object] | None = None,
 ) -> list[dict[str, object]]:
-    rows = list(
+    jobs = [EnhanceJob("a", TASKS[:2], frames_of), EnhanceJob("b", TASKS[2:], frames_of)]
+    made = list(
         enhance_stream(
-            engine, TASKS, prompt="Rewrite.", sampling=sampling or {}, max_tokens=9, frames_of=frames_of, run_id="run",
+            engine.stream, jobs, prompt="Rewrite.", sampling=sampling or {}, max_tokens=9, run_id="run",
             clock=lambda: NOW,
         )
     )  # fmt: skip
+    assert {str(row["candidate_id"]): batch for batch, row in made} == {"k0": "a", "k1": "a", "k2": "b"}
+    rows = [row for _, row in made]
     assert as_frame(TABLES["enhanced_captions"], rows).height == 3
     assert sorted(str(row["enhanced_id"]) for row in rows) == sorted(task.enhanced_id for task in TASKS)
     return rows
