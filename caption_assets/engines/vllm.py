@@ -216,7 +216,7 @@ class VllmEngine:
             return {"multi_modal_data": {"image": [Image.fromarray(picture) for picture in pixels]}, **extra}
         uuids = {"video": [_digest(frames)]}
         return {
-            "multi_modal_data": {"video": [(pixels, _metadata(frames))]},
+            "multi_modal_data": {"video": [(pixels, frames_metadata(frames))]},
             "multi_modal_uuids": uuids,
             **extra,
         }
@@ -312,7 +312,7 @@ class VllmEngine:
         frames = PackedFrames([b""] * PROBE_FRAMES, times, shape.width, shape.height)
         prompt = {
             "prompt_token_ids": self._token_ids(family.placeholder),
-            "multi_modal_data": {"video": [(black, _metadata(frames))]},
+            "multi_modal_data": {"video": [(black, frames_metadata(frames))]},
             "mm_processor_kwargs": family.processor_options(shape),
         }
         there = len(self._call(self._render(prompt))["prompt_token_ids"])
@@ -434,7 +434,8 @@ def _decode(frames: PackedFrames) -> Any:
     return pixels
 
 
-def _metadata(frames: PackedFrames) -> dict[str, Any]:
+def frames_metadata(frames: PackedFrames) -> dict[str, Any]:
+    """Return what vLLM and the model's processor are told about a window's frames: above all, their times."""
     clock = video_clock(frames.times_s)
     return {
         "fps": clock.fps,

@@ -16,6 +16,10 @@ from caption_assets.engines.families import Family, read_json
 from caption_assets.engines.protocol import EngineSpec, EngineUnavailable
 
 DEFAULTS: Mapping[str, object] = {"gpu_memory_utilization": 0.85, "enable_prefix_caching": True}
+CPU_DEFAULTS: Mapping[str, object] = {"enforce_eager": True, "enable_chunked_prefill": False}
+"""Nothing is compiled for a CPU, and prompts are read whole: of one that is read in pieces, vLLM winds back the random
+numbers, which a CPU's generator cannot, and the engine dies (0.32, "CPU Generator does not use offset")."""
+
 MAX_MODEL_LEN = 32_768
 MM_CACHE_GB = 4
 """As NeMo Curator runs its caption models."""
@@ -120,15 +124,14 @@ def engine_arguments(spec: EngineSpec, path: Path, family: Family | None, *, on_
         "disable_log_stats": True,
     }
     if on_cpu:
-        arguments |= {"enforce_eager": True}
+        arguments |= CPU_DEFAULTS
         del arguments["gpu_memory_utilization"]
     if spec.fp8:
         arguments["quantization"] = "fp8"
     if family is not None:
         arguments |= _multimodal_arguments(spec, family)
     arguments |= spec.engine_kwargs
-    if not on_cpu:
-        arguments.setdefault("max_num_batched_tokens", max(length, MAX_MODEL_LEN))
+    arguments.setdefault("max_num_batched_tokens", arguments["max_model_len"] if on_cpu else MAX_MODEL_LEN)
     return arguments
 
 

@@ -41,6 +41,41 @@ def make_checkpoint(folder: Path, family: str = "qwen3_vl") -> Path:
     return folder
 
 
+def make_shape_of_qwen3_vl_8b(folder: Path) -> Path:
+    """Write config, tokenizer and processor of a model as large as Qwen3-VL-8B: all that `load_format=dummy` needs."""
+    import json
+
+    from transformers import Qwen2VLImageProcessor, Qwen3VLConfig, Qwen3VLProcessor, Qwen3VLVideoProcessor
+
+    tokenizer = _tokenizer()
+    _, _, ids = _common(tokenizer)
+    rope = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [24, 20, 20], "mrope_interleaved": True}
+    text = {
+        "vocab_size": 151_936, "hidden_size": 4096, "intermediate_size": 12_288, "num_hidden_layers": 36,
+        "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 262_144,
+        "eos_token_id": tokenizer.eos_token_id, "pad_token_id": 0, "bos_token_id": 0, "dtype": "bfloat16",
+        "rope_parameters": rope, "rope_scaling": rope,
+    }  # fmt: skip
+    vision = {
+        "depth": 27, "hidden_size": 1152, "intermediate_size": 4304, "num_heads": 16, "patch_size": 16,
+        "temporal_patch_size": 2, "spatial_merge_size": 2, "out_hidden_size": 4096, "num_position_embeddings": 2304,
+        "deepstack_visual_indexes": [8, 16, 24],
+    }  # fmt: skip
+    config = Qwen3VLConfig(text_config=text, vision_config=vision, **{**ids, "tie_word_embeddings": False})
+    config.architectures = ["Qwen3VLForConditionalGeneration"]
+    config.dtype = "bfloat16"
+    config.save_pretrained(folder)
+    video = Qwen3VLVideoProcessor(patch_size=16, merge_size=2, size=_LIMITS_OF_QWEN3)
+    image = Qwen2VLImageProcessor(patch_size=16, merge_size=2)
+    Qwen3VLProcessor(image, tokenizer, video, chat_template=CHAT_TEMPLATE).save_pretrained(folder)
+    file = folder / "tokenizer.json"
+    written = json.loads(file.read_text(encoding="utf-8"))
+    words = written["model"]["vocab"]
+    words |= {f"unused{number}": number for number in range(max(words.values()) + 1, text["vocab_size"])}
+    file.write_text(json.dumps(written), encoding="utf-8")
+    return folder
+
+
 def _tokenizer() -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
