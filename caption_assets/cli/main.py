@@ -282,7 +282,7 @@ def doctor(root: str | None, as_json: bool) -> None:
         echo_json(findings)
     else:
         for finding in findings:
-            click.echo(f"{'ok  ' if finding['ok'] else 'FAIL'}  {finding['what']:18}{finding['detail']}")
+            click.echo(f"{'ok  ' if finding['ok'] else 'FAIL'}  {finding['what']:21}{finding['detail']}")
     sys.exit(0 if all(finding["ok"] for finding in findings) else FAILED)
 
 

@@ -5,7 +5,10 @@ import re
 
 import pytest
 
+from caption_assets.cli.reproduce import reproduce_candidate
+from caption_assets.ledger.database import Ledger
 from caption_assets.ledger.schema import TABLES
+from caption_assets.root import RootFolder
 from tests.engines.servers import Call, Reply, TestServer, refuses, says
 from tests.orchestration.running import query, run_job, table
 
@@ -15,18 +18,19 @@ PAGES = {"/v1/models": {"data": [{"id": "served-vl", "owned_by": "vllm"}]}, "/ve
 
 @pytest.fixture
 def server():
-    """Captions one window, declines the next, refuses the third with words that repeat the key. Rewrites captions."""
-    seen: list[Call] = []
+    """Captions one seed, declines the next, refuses the third with words that repeat the key. Rewrites captions."""
+    seeds: list[int] = []
 
     def answer(call: Call) -> Reply:
         if isinstance(call.body["messages"][-1]["content"], str):
             return Reply(payload=says("<think>Dogs run.</think>A brown dog runs happily over the grass."))
-        seen.append(call)
+        if call.body["seed"] not in seeds:
+            seeds.append(call.body["seed"])
         return (
             Reply(payload=says('A "brown" dog \\ runs over {grass}.')),
             Reply(payload=says(None, refusal="I cannot describe this.")),
             Reply(400, refuses(f"{call.headers['authorization']} may not do this")),
-        )[(len(seen) - 1) % 3]
+        )[seeds.index(call.body["seed"]) % 3]
 
     with TestServer(answer, PAGES) as server:
         yield server
@@ -36,6 +40,7 @@ def test_a_server_s_answers_become_rows_and_the_key_is_nowhere(copy, server, mon
     monkeypatch.setenv("SERVER_KEY", KEY)
     settings = {
         "model": "served-vl",
+        "enhance": {"model": "served-vl"},
         "openai": {"base_urls": [server.url], "api_key_env": "SERVER_KEY", "timeout_s": 10.0, "max_concurrency": 1},
     }
     ran = run_job(copy, engine="openai", settings=settings)
@@ -63,3 +68,13 @@ def test_a_server_s_answers_become_rows_and_the_key_is_nowhere(copy, server, mon
 
     again = run_job(copy, engine="openai", settings=settings)
     assert again.new_rows.get("caption_candidates") == 1, "only the error is asked again"
+
+    (copy / "here").mkdir()
+    (copy / "here" / "caption_assets.toml").write_text(
+        f'openai = {{base_urls = ["{server.url}"], api_key_env = "SERVER_KEY"}}'
+    )
+    monkeypatch.chdir(copy / "here")
+    root = RootFolder.at(copy)
+    made_again = reproduce_candidate(root, Ledger(root), rows["ok"]["candidate_id"])
+    assert made_again is not None
+    assert (made_again["matched"], made_again["made now"]) == (True, rows["ok"]["text"])
