@@ -1,10 +1,11 @@
 # make demo    set everything up and caption the clips that come with the project
-# make test    set everything up and run the tests
+# make test    set everything up and run the tests, with the CPU build of vLLM where there is one
 # make ui      the Dagster UI on http://127.0.0.1:3000
 # make fuzz    damage 500 copies of the demo clips and read them; FILES=2000 SEED=7 for others
 # make check   lint and types, as CI runs them
 # make bench-video     how fast windows are cut, against the decoder alone and the way of the peers
 # make bench-previews  what previews cost and how they look, against the ffmpeg program
+# make bench-engines   output tokens a second through the platform, over vLLM alone on the same inputs
 # make clean   remove the environment and the demo's data
 
 PYTHON ?= python3
@@ -17,13 +18,13 @@ SEED ?= 0
 # Dagster keeps its history beside dagster.yaml, so that what the demo did is there in the UI.
 export DAGSTER_HOME := $(CURDIR)
 
-.PHONY: demo test ui fuzz check bench-video bench-previews clean
+.PHONY: demo test ui fuzz check bench-video bench-previews bench-engines clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
 	$(BIN)/caption-assets run clips --batch $(DEMO_BATCH) --root data
 
-test: .venv/installed-dev
+test: .venv/installed-dev .venv/installed-vllm
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 fuzz: .venv/installed-dev
@@ -44,6 +45,9 @@ bench-video: .venv/installed
 bench-previews: .venv/installed
 	$(BIN)/python benchmarks/previews.py --rounds 3
 
+bench-engines: .venv/installed-dev .venv/installed-vllm
+	$(BIN)/python -m benchmarks.engines
+
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
@@ -54,6 +58,10 @@ bench-previews: .venv/installed
 .venv/installed-dev: .venv/installed
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
+
+# Left out where vLLM cannot be installed; the script says why.
+.venv/installed-vllm: .venv/installed-dev tests/engines/install_vllm.sh tests/engines/torchvision_operators.py
+	tests/engines/install_vllm.sh $(CURDIR)/$(BIN)/python $(CURDIR)/$@
 
 clean:
 	rm -rf .venv data storage history schedules logs .logs_queue .nux .telemetry

@@ -10,8 +10,10 @@ import difflib
 import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
@@ -71,6 +73,8 @@ KINDS: Mapping[Any, str] = {
     str | None: "a text or null",
     str | list[str]: "a text or a list of texts",
     list[str]: "a list of texts",
+    list[int]: "a list of whole numbers",
+    dict[str, float]: "a table of names and numbers",
     dict[str, Any]: "a table of names and values",
 }
 """How messages call the types of settings."""
@@ -106,6 +110,16 @@ class SamplingFields(SettingsModel):
     min_tokens: int = Field(0, ge=0)
     ignore_eos: bool = False
     repetition_detection: dict[str, Any] = Field(default_factory=dict)
+    stop_token_ids: list[int] = Field(default_factory=list)
+    include_stop_str_in_output: bool = False
+    bad_words: list[str] = Field(default_factory=list)
+    logit_bias: dict[str, float] = Field(default_factory=dict)
+    allowed_token_ids: list[int] = Field(default_factory=list)
+    structured_outputs: dict[str, Any] = Field(default_factory=dict)
+    skip_special_tokens: bool = True
+    spaces_between_special_tokens: bool = True
+    thinking_token_budget: int = Field(0, ge=0)
+    extra_args: dict[str, Any] = Field(default_factory=dict)
 
 
 class EnhanceSettings(SettingsModel):
@@ -120,6 +134,9 @@ class EnhanceSettings(SettingsModel):
     model_batch_size: int = Field(128, ge=0, le=65_536, description="Captions in flight; 0 lets the engine decide.")
     fp8: bool = Field(False, description="Run the text model with weights of 8 bits.")
     vllm_kwargs: dict[str, Any] = Field(default_factory=dict, description="As `vllm_kwargs`, for the text model.")
+    base_urls: list[str] = Field(
+        default_factory=list, description="Servers of the text model, where `openai.base_urls` do not serve it."
+    )
     on_drift: str = Field(
         "fallback",
         description="An enhanced caption that drifted from its source: keep (show it), flag (show it and say so) or "
@@ -149,6 +166,11 @@ class EnhanceSettings(SettingsModel):
     @classmethod
     def _no_managed_kwargs(cls, value: dict[str, Any]) -> dict[str, Any]:
         return _without_managed(value)
+
+    @field_validator("base_urls")
+    @classmethod
+    def _urls(cls, value: list[str]) -> list[str]:
+        return _addresses(value)
 
 
 class ServerSettings(SettingsModel):
@@ -185,10 +207,7 @@ class ServerSettings(SettingsModel):
     @field_validator("base_urls")
     @classmethod
     def _urls(cls, value: list[str]) -> list[str]:
-        for url in value:
-            if not url.startswith(("http://", "https://")):
-                raise ValueError(f"{url!r} is no address of a server; allowed: http://… or https://…")
-        return value
+        return _addresses(value)
 
 
 def _gate(name: str, default: Any = None) -> Any:
@@ -456,7 +475,7 @@ class Settings(SettingsModel):
             fp8=self.enhance.fp8,
             engine_kwargs=self.enhance.vllm_kwargs,
             max_in_flight=self.enhance.model_batch_size or None,
-            server=self._server,
+            server=replace(self._server, base_urls=tuple(self.enhance.base_urls) or self._server.base_urls),
         )
 
     @property
@@ -545,6 +564,16 @@ def _one_of(value: str, known: Sequence[str] | Mapping[str, object]) -> str:
     if value not in known:
         raise ValueError(f"unknown value {value!r}; allowed: {', '.join(known)}.{_suggestion(value, list(known))}")
     return value
+
+
+def _addresses(urls: list[str]) -> list[str]:
+    for url in urls:
+        parts = urlsplit(url)
+        if "@" in parts.netloc or parts.query:
+            raise ValueError(f"{parts.scheme}://{parts.hostname}…: a key belongs into an environment variable")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{url!r} is no address of a server; allowed: http://… or https://…")
+    return urls
 
 
 def _without_managed(kwargs: dict[str, Any]) -> dict[str, Any]:

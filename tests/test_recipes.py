@@ -104,6 +104,7 @@ CHANGES: Mapping[str, tuple[Any, set[str]]] = {
     "enhance.model_batch_size": (8, set()),
     "enhance.fp8": (True, set()),
     "enhance.vllm_kwargs": ({"max_model_len": 8192}, set()),
+    "enhance.base_urls": (["http://gpu:8000/v1"], set()),
     "enhance.on_drift": ("flag", {"on_drift"}),
     "enhance.drift_min_length_ratio": (0.8, {"drift"}),
     "enhance.drift_max_length_ratio": (3.0, {"drift"}),

@@ -42,6 +42,7 @@ DEFAULTS = {  # section 6 of the design
         "model_batch_size": 128,
         "fp8": False,
         "vllm_kwargs": {},
+        "base_urls": [],
         "on_drift": "fallback",
         "drift_min_length_ratio": 0.5,
         "drift_max_length_ratio": 5.0,
@@ -99,6 +100,9 @@ def test_every_setting_says_what_it_means() -> None:
 
 REFUSED = {
     "preview_format=gif": "preview_format: unknown value 'gif'; allowed: webp, avif, mp4. Known: webp, avif, mp4",
+    'openai.base_urls=["gpu:8000"]': "openai.base_urls: 'gpu:8000' is no address of a server; allowed: http://…",
+    'openai.base_urls=["http://me:secret@gpu/v1"]': "http://gpu…: a key belongs into an environment variable",
+    'enhance.base_urls=["http://gpu/v1?key=secret"]': "enhance.base_urls: http://gpu…: a key belongs into an",
     "preview_source=clips": "preview_source: unknown value 'clips'; allowed: packed, clip. Did you mean clip?",
     "window_size=3": "window_size: out of range; allowed: 4 to 1000000 (it is 3)",
     "window_size=1000001": "window_size: out of range; allowed: 4 to 1000000 (it is 1000001)",
@@ -218,6 +222,14 @@ GIVEN: list[tuple[str, str, Any]] = [
 @pytest.mark.parametrize(("assignment", "name", "value"), GIVEN)
 def test_a_value_is_read_as_what_the_setting_is(assignment: str, name: str, value: object) -> None:
     assert getattr(of(assignment), name) == value
+
+
+def test_the_text_model_may_have_servers_of_its_own() -> None:
+    settings = of('openai.base_urls=["http://a/v1"]', "openai.timeout_s=7")
+    assert settings.enhance_spec.server == settings.caption_spec.server
+    own = of('openai.base_urls=["http://a/v1"]', "openai.timeout_s=7", 'enhance.base_urls=["http://b/v1"]')
+    assert own.caption_spec.server.base_urls == ("http://a/v1",)
+    assert (own.enhance_spec.server.base_urls, own.enhance_spec.server.timeout_s) == (("http://b/v1",), 7)
 
 
 def test_a_dotted_name_reaches_into_a_group_and_leaves_the_rest() -> None:

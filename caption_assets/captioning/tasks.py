@@ -138,6 +138,8 @@ def status_of(completion: Completion) -> Status:
     """Return the status of a candidate: what is wrong with its text, or ok."""
     if completion.finish_reason == "error":
         return "error"
+    if completion.refusal:
+        return "refused"
     if not completion.text.strip():
         return "empty"
     return "truncated" if completion.finish_reason == "length" else "ok"

@@ -6,7 +6,9 @@ import shutil
 import sys
 from typing import Any
 
-from caption_assets.engines.registry import AUTO, ENGINES, choose_engine
+from caption_assets.engines.devices import has_cuda
+from caption_assets.engines.registry import AUTO, ENGINES, EngineEntry, choose_engine
+from caption_assets.engines.vllm_arguments import installed_version
 from caption_assets.ledger.database import Ledger, LedgerError
 from caption_assets.orchestration.stage import gpu_name, library_versions
 from caption_assets.root import RootFolder
@@ -30,7 +32,7 @@ def examine(root: RootFolder) -> list[dict[str, Any]]:
         _scenes(),
         _finding("GPU", True, gpu_name() or "none: the embedded engine `signal` does the whole job"),
         _finding("engine", True, f"{AUTO} means {choose_engine(AUTO).name} here"),
-        *(_finding(f"engine {entry.name}", True, entry.description) for entry in ENGINES.values()),
+        *(_engine(entry) for entry in ENGINES.values()),
         _root(root),
     ]
     if root.ledger.exists():
@@ -40,6 +42,17 @@ def examine(root: RootFolder) -> list[dict[str, Any]]:
 
 def _finding(what: str, ok: bool, detail: str) -> dict[str, Any]:
     return {"what": what, "ok": ok, "detail": detail}
+
+
+def _engine(entry: EngineEntry) -> dict[str, Any]:
+    """Return what an engine is, and whether it can run: one that is not installed is no fault of the machine."""
+    reason = entry.missing()
+    if reason is not None:
+        return _finding(f"engine {entry.name}", True, f"not here: {reason}")
+    if entry.name != "vllm":
+        return _finding(f"engine {entry.name}", True, entry.description)
+    where = "on this machine's GPU" if has_cuda() else "on the CPU: for tests and small models"
+    return _finding(f"engine {entry.name}", True, f"{entry.description}; vLLM {installed_version()}, {where}")
 
 
 def _codecs() -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from caption_assets import __version__
+from caption_assets.engines.protocol import EngineUnavailable
 from caption_assets.engines.registry import UnknownEngine
 from caption_assets.export.folder import ExportError
 from caption_assets.imports.delivery import ImportFault
@@ -68,6 +69,7 @@ def main() -> None:
         UploadError,
         BatchNameError,
         UnknownEngine,
+        EngineUnavailable,
         ReviewError,
         ExportError,
         ImportFault,
@@ -443,7 +445,7 @@ def doctor(root: str | None, as_json: bool) -> None:
         echo_json(findings)
     else:
         for finding in findings:
-            click.echo(f"{'ok  ' if finding['ok'] else 'FAIL'}  {finding['what']:18}{finding['detail']}")
+            click.echo(f"{'ok  ' if finding['ok'] else 'FAIL'}  {finding['what']:21}{finding['detail']}")
     sys.exit(0 if all(finding["ok"] for finding in findings) else FAILED)
 
 

@@ -2,14 +2,18 @@
 
 import json
 import uuid
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import click
 
 from caption_assets.captioning.tasks import Ask, Slot, Task, first_request, second_requests
 from caption_assets.cli.main import Refusal
 from caption_assets.engines.protocol import EngineSpec
-from caption_assets.engines.registry import choose_engine
+from caption_assets.engines.registry import EngineEntry, choose_engine
 from caption_assets.ids import CandidateId, RecipeId, WindowId
 from caption_assets.ledger.database import Ledger
 from caption_assets.orchestration.frames import ensure_frames, frames_reader
@@ -58,7 +62,7 @@ def reproduce_candidate(root: RootFolder, ledger: Ledger, candidate_id: str) -> 
     )
     request = first_request(task, ask, frames) if task.stage == 1 else second_requests(task, ask, frames)[0]
     entry = choose_engine(str(row["engine"]))
-    spec = EngineSpec("caption", str(row["model_id"]), str(row["model_revision"]), **params.get("engine_options", {}))
+    spec = _spec(entry, str(row["model_id"]), str(row["model_revision"]), params.get("engine_options", {}))
     identity = entry.identify(spec)
     engine = entry.load(spec)
     try:
@@ -82,3 +86,14 @@ def reproduce_candidate(root: RootFolder, ledger: Ledger, candidate_id: str) -> 
         "made now": completion.text,
         "engine": f"{row['engine']} {row['engine_version']}, now {identity.engine} {identity.engine_version}",
     }
+
+
+def _spec(entry: EngineEntry, model: str, revision: str, options: Mapping[str, Any]) -> EngineSpec:
+    """Return what loads the model of a recipe: today's settings say only where servers and folders of weights are."""
+    today = Settings.load().caption_spec
+    named = EngineSpec("caption", model, revision, today.model_dir, server=today.server).with_options(options)
+    if not Path(today.model).exists():
+        return named
+    in_folder = replace(named, model=today.model, revision=None)
+    found = entry.identify(in_folder)
+    return in_folder if (found.model_id, found.model_revision) == (model, revision) else named

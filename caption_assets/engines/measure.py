@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -748,7 +748,7 @@ def _tile_corners(height: int, width: int) -> Doubles:
 def _tiles(smooth: Floats, corners: Doubles, jobs: Sequence[_Job]) -> tuple[Floats, Floats, Ints]:
     """Cut each job's tiles out of both samples, where both lie inside. Returns also (job, tile) of each."""
     height, width = smooth.shape[1:]
-    view = np.lib.stride_tricks.sliding_window_view(smooth, (TILE_PX, TILE_PX), axis=(1, 2))
+    view = np.lib.stride_tricks.sliding_window_view(smooth, (TILE_PX, TILE_PX), axis=cast("Any", (1, 2)))
     pieces_a: list[Floats] = []
     pieces_b: list[Floats] = []
     where: list[tuple[int, int]] = []

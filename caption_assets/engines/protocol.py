@@ -7,8 +7,8 @@ always the number of candidates asked for. An engine raises only when it cannot 
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, Self
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "error"]
@@ -19,7 +19,10 @@ class EngineDied(RuntimeError):
 
 
 class EngineUnavailable(EngineDied):
-    """The engine cannot be had now, and a fresh one could not either: no server answers, or it refuses the key."""
+    """The engine cannot be had now, and a fresh one could not either: no server answers, or it refuses the key.
+
+    Or it cannot keep a setting. The message says what to change.
+    """
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class Completion:
     """One candidate. `error` is set when, and only when, `finish_reason` is "error"; `text` is then empty.
 
     reasoning: what a reasoning model thought before it answered; never part of `text`.
+    refusal: the model, or a filter in front of it, declined; `text` is what it said instead, if anything.
     expected_prompt_tokens: what the request was reckoned to cost before it was sent, by an engine that can reckon it;
         `prompt_tokens` is what was really read.
     """
@@ -85,6 +89,7 @@ class Completion:
     error: str | None = None
     reasoning: str | None = None
     expected_prompt_tokens: int | None = None
+    refusal: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,10 +148,22 @@ class EngineSpec:
     server: ServerOptions = field(default_factory=ServerOptions)
 
     def options(self, *names: str) -> str:
-        """Return the named fields that differ from their defaults as canonical JSON, "" where none does."""
+        """Return the named fields that differ from their defaults as canonical JSON, "" where none does.
+
+        A field of `server` is named as if it were one of this class.
+        """
         plain = EngineSpec(self.purpose, self.model)
-        changed = {name: getattr(self, name) for name in names if getattr(self, name) != getattr(plain, name)}
+        changed = {name: self._field(name) for name in names if self._field(name) != plain._field(name)}
         return json.dumps(changed, sort_keys=True, separators=(",", ":")) if changed else ""
+
+    def with_options(self, options: Mapping[str, Any]) -> Self:
+        """Return this spec with the fields that `options` (of an identity, read from its JSON) names set to them."""
+        own = {name: value for name, value in options.items() if hasattr(self, name)}
+        of_server = {name: value for name, value in options.items() if name not in own}
+        return replace(self, **own, server=replace(self.server, **of_server))
+
+    def _field(self, name: str) -> object:
+        return getattr(self, name) if hasattr(self, name) else getattr(self.server, name)
 
 
 class Engine(Protocol):

@@ -6,14 +6,19 @@ An engine's identity is known without loading it, so that a run with nothing to 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from caption_assets.engines import transformers, vllm, vllm_arguments
+from caption_assets.engines.devices import has_cuda
+from caption_assets.engines.openai import engine as openai
+from caption_assets.engines.openai import wire
 from caption_assets.engines.protocol import Engine, EngineIdentity, EngineSpec
 from caption_assets.engines.signal import SignalEngine
+from caption_assets.settings import MANAGED_KWARGS
 
 AUTO = "auto"
 
 
 class UnknownEngine(ValueError):
-    """There is no engine of that name. The message lists the ones there are."""
+    """There is no engine of that name, or it cannot run here. The message says which can, or what is missing."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,7 @@ class EngineEntry:
 
     identify: the identity of what a spec would load, without loading it.
     load: the engine, which imports what it needs only then.
+    missing: why it cannot run on this machine and what to install, None where it can; found out without loading it.
     exclusive: it fills a device, so that no other such engine may be loaded beside it.
     text_from_frames: enhancement needs the window's frames, since the engine has no language model.
     """
@@ -30,6 +36,7 @@ class EngineEntry:
     description: str
     identify: Callable[[EngineSpec], EngineIdentity]
     load: Callable[[EngineSpec], Engine]
+    missing: Callable[[], str | None] = lambda: None
     text_from_frames: bool = False
     exclusive: bool = False
 
@@ -42,20 +49,42 @@ ENGINES: Mapping[str, EngineEntry] = {
         load=lambda _: SignalEngine(),
         text_from_frames=True,
     ),
+    "vllm": EngineEntry(
+        name="vllm",
+        description="vision-language and text models in this process, on a GPU or vLLM's CPU build",
+        identify=vllm.identify,
+        load=lambda spec: vllm.VllmEngine(spec, MANAGED_KWARGS),
+        missing=vllm_arguments.missing,
+        exclusive=True,
+    ),
+    "openai": EngineEntry(
+        name="openai",
+        description="any OpenAI-compatible server or router, or several of them; openai.base_urls says where",
+        identify=openai.identify,
+        load=openai.OpenAIEngine,
+        missing=wire.missing,
+    ),
+    "transformers": EngineEntry(
+        name="transformers",
+        description="models in this process through Hugging Face Transformers, one caption at a time",
+        identify=transformers.identify,
+        load=transformers.TransformersEngine,
+        missing=transformers.missing,
+        exclusive=True,
+    ),
 }
 
 
 def choose_engine(name: str) -> EngineEntry:
-    """Return the engine called `name`; `auto` is the best one that this version has for this machine.
+    """Return the engine called `name`; `auto` is vllm where it and an NVIDIA GPU are there, else signal.
 
     Raises:
-        UnknownEngine: there is none of that name.
+        UnknownEngine: there is none of that name, or what it needs is not installed.
     """
     if name == AUTO:
-        return ENGINES["signal"]
-    try:
-        return ENGINES[name]
-    except KeyError:
-        raise UnknownEngine(
-            f"engine {name!r} is not in this version; available: {AUTO}, {', '.join(ENGINES)}"
-        ) from None
+        return ENGINES["vllm" if has_cuda() and ENGINES["vllm"].missing() is None else "signal"]
+    if name not in ENGINES:
+        raise UnknownEngine(f"engine {name!r} is not in this version; available: {AUTO}, {', '.join(ENGINES)}")
+    if (reason := ENGINES[name].missing()) is not None:
+        raise UnknownEngine(f"engine {name}: {reason}")
+    return ENGINES[name]

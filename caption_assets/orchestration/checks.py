@@ -73,6 +73,12 @@ def one_decision_per_candidate(context: dg.AssetCheckExecutionContext, root: Roo
     return _by_query(context, root, "check_one_decision_per_candidate")
 
 
+@dg.asset_check(asset=vl_captions, description="Every request had as many tokens as were reckoned before it was sent.")
+def tokens_as_reckoned(context: dg.AssetCheckExecutionContext, root: RootResource) -> dg.AssetCheckResult:
+    """Prove that the token budget holds, wherever both counts are known."""
+    return _by_query(context, root, "check_tokens_as_reckoned")
+
+
 @dg.asset_check(asset=previews, description="Every preview and its poster is there and every picture in it decodes.")
 def previews_decode(context: dg.AssetCheckExecutionContext, root: RootResource) -> dg.AssetCheckResult:
     """Prove that each preview file is the one that was recorded, by decoding it."""
@@ -143,6 +149,7 @@ ASSET_CHECKS = [
     windows_partition_clips,
     windows_have_candidates,
     one_decision_per_candidate,
+    tokens_as_reckoned,
     previews_decode,
     no_drifted_text_is_shown,
 ]

@@ -143,7 +143,8 @@ def _gain(light: NDArray[np.float32], peak_nits: float) -> NDArray[np.float32]:
     np.sqrt(brightest, out=brightest)
     brightest *= np.float32(_STEPS / np.sqrt(MAX_PQ_NITS / SDR_WHITE_NITS))
     brightest += np.float32(0.5)
-    return _gains(peak_nits).take(brightest.astype(np.uint16), mode="clip")[..., None]
+    gains: NDArray[np.float32] = _gains(peak_nits).take(brightest.astype(np.uint16), mode="clip")
+    return gains[..., None]
 
 
 def _encoded(light: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -126,7 +126,7 @@ class _Scaler:
                 picture.astype(np.uint16, copy=False), frame.color_trc, frame.color_primaries, _peak_nits(frame)
             )
         if name.startswith("gray") and frame.color_range == ColorRange.MPEG:
-            picture = FULL_FROM_LIMITED.take(picture)
+            picture = FULL_FROM_LIMITED.take(cast("NDArray[np.uint8]", picture))
         return cast("NDArray[np.uint8]", picture)
 
     def luma(self, frame: VideoFrame) -> NDArray[np.uint8]:
@@ -154,7 +154,7 @@ class _Scaler:
         ).to_ndarray()
         rgb, alpha = rgba[..., :3], rgba[..., 3:]
         if frame.format.name.startswith("ya") and frame.color_range == ColorRange.MPEG:
-            rgb = FULL_FROM_LIMITED.take(rgb)
+            rgb = FULL_FROM_LIMITED.take(cast("NDArray[np.uint8]", rgb))
         if alpha.min() < 255:
             rgb = (rgb * alpha.astype(np.uint16) + 127) // 255
         opaque = VideoFrame.from_ndarray(rgb.astype(np.uint8), format="rgb24")

@@ -30,6 +30,7 @@ CHECKS = {
     "windows_partition_clips",
     "windows_have_candidates",
     "one_decision_per_candidate",
+    "tokens_as_reckoned",
     "previews_decode",
     "no_drifted_text_is_shown",
 }

@@ -127,6 +127,16 @@ def collapse_windows_into_each_other(root):
     commit(root, "window_duplicates", rows)
 
 
+def reckon_other_tokens(root):
+    """A candidate, with the verdict of another one, was made from more tokens than its request was reckoned at."""
+    candidate = rows_of(root, "caption_candidates")[0]
+    verdict = rows_of(root, "retention_decisions", f"candidate_id = '{candidate['candidate_id']}'")[0]
+    other = {"candidate_id": "k" + "3" * 32}
+    tokens = {"sample_index": 1, "prompt_tokens": 24_219, "expected_prompt_tokens": 6_480}
+    commit(root, "caption_candidates", [{**candidate, **other, **tokens}])
+    commit(root, "retention_decisions", [{**verdict, **other}])
+
+
 def ask_for_more_candidates(root):
     [recipe] = rows_of(root, "recipes", "kind = 'caption'")
     other = {**recipe, "recipe_id": "r" + "2" * 32}
@@ -144,6 +154,7 @@ def ask_for_more_candidates(root):
         (leave_a_gap, {"windows_partition_clips", "windows_have_candidates", "previews_decode"}),
         (overlap, {"windows_partition_clips", "windows_have_candidates", "previews_decode"}),
         (add_a_candidate_without_verdict, {"one_decision_per_candidate"}),
+        (reckon_other_tokens, {"tokens_as_reckoned"}),
         (collapse_windows_into_each_other, {"windows_have_candidates"}),
         (ask_for_more_candidates, {"windows_have_candidates"}),
         (judge_a_candidate_twice, set()),

@@ -1,0 +1,42 @@
+"""Packed frames as models in this process take them: pixels, and the metadata that tell their times."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+
+from caption_assets.engines.families import video_clock
+from caption_assets.engines.protocol import PackedFrames
+
+
+def decode_frames(frames: PackedFrames) -> npt.NDArray[np.uint8]:
+    """Return the frames as one array (frames, height, width, 3), red first.
+
+    Raises:
+        ValueError: a frame cannot be read, or has another size.
+    """
+    pixels = np.empty((len(frames.jpegs), frames.height, frames.width, 3), np.uint8)
+    for position, jpeg in enumerate(frames.jpegs):
+        name = f"frame {position + 1} of {len(frames.jpegs)}"
+        try:
+            picture = simplejpeg.decode_jpeg(jpeg, colorspace="RGB")
+        except ValueError as error:
+            raise ValueError(f"{name} is no readable JPEG: {error}") from error
+        height, width = picture.shape[:2]
+        if (height, width) != (frames.height, frames.width):
+            raise ValueError(f"{name} has {width}x{height} pixels, not {frames.width}x{frames.height}")
+        pixels[position] = picture
+    return pixels
+
+
+def video_metadata(frames: PackedFrames) -> dict[str, Any]:
+    """Return what the video processors of Transformers are told about frames that were sampled before."""
+    clock = video_clock(frames.times_s)
+    return {
+        "fps": clock.fps,
+        "duration": clock.total / clock.fps,
+        "total_num_frames": clock.total,
+        "frames_indices": list(clock.indices),
+        "video_backend": "packed",
+    }

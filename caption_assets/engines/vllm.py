@@ -1,0 +1,481 @@
+"""vLLM in this process: the model stays loaded, and windows of all clips flow through one continuous batch.
+
+What overlaps: a thread pulls requests (`feed`), a pool decodes JPEGs and renders prompts, vLLM's renderer threads run
+the model's processor, and its core generates in a process of its own.
+
+Each candidate is a request of its own with its own seed, so that one made again alone is made as it was among the
+others; the prompt is prepared once for all of them, and the prefix cache computes it once. Texts for the same seed are
+equal in equal batches; in others, floating-point sums may differ in the last bit, unless vLLM is told to be batch
+invariant (VLLM_BATCH_INVARIANT=1).
+"""
+
+import asyncio
+import hashlib
+import logging
+import multiprocessing
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from caption_assets.engines.chat_template import ChatTemplate, read_chat_template
+from caption_assets.engines.families import Family, FrameShape, QwenVL, family_of, video_clock
+from caption_assets.engines.feed import Feed
+from caption_assets.engines.guard import guard
+from caption_assets.engines.protocol import (
+    Completion,
+    EngineDied,
+    EngineIdentity,
+    EngineSpec,
+    EngineUnavailable,
+    FinishReason,
+    PackedFrames,
+    Request,
+)
+from caption_assets.engines.reasoning import prompt_opens_reasoning, split_reasoning
+from caption_assets.engines.vllm_arguments import (
+    check_arguments,
+    engine_arguments,
+    installed_version,
+    missing,
+    prepare_environment,
+    result_options,
+)
+from caption_assets.engines.weights import fetch, locate
+
+LOOKAHEAD = 1.5
+"""Requests in flight over those whose tokens fill the engine's cache of keys and values: the rest is in preparation."""
+FEWEST_IN_FLIGHT = 4
+CLOSE_S = 10.0
+"""How long a process of the engine gets to end before it is killed."""
+PROBE_FRAMES = 4
+
+log = logging.getLogger(__name__)
+
+
+class TooLong(ValueError):
+    """A request does not fit into the model's context. The message has the numbers."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request as vLLM takes it. opens_thought: the prompt ends inside a thought."""
+
+    prompt: dict[str, Any]
+    expected_tokens: int | None
+    opens_thought: bool
+
+
+def identify(spec: EngineSpec) -> EngineIdentity:
+    """Return the identity of what `spec` loads, without importing vLLM.
+
+    Raises:
+        EngineUnavailable: vLLM is not installed, or the model cannot be found.
+    """
+    if (reason := missing()) is not None:
+        raise EngineUnavailable(reason)
+    model = locate(spec)
+    return EngineIdentity("vllm", installed_version() or "", model.id, model.revision, result_options(spec))
+
+
+class VllmEngine:
+    """An `Engine` on vLLM's AsyncLLM, for models with and without eyes.
+
+    Args:
+        spec: the model and how it is run.
+        managed: fields of the engine that settings decide, and which one does.
+
+    Raises:
+        EngineUnavailable: vLLM is missing or cannot load the model, the weights cannot be had, or a field of
+            `engine_kwargs` is unknown or managed.
+    """
+
+    def __init__(self, spec: EngineSpec, managed: Mapping[str, str]):
+        if (reason := missing()) is not None:
+            raise EngineUnavailable(reason)
+        self._spec = spec
+        self._errors = prepare_environment()
+        self._errors_from = _size(self._errors)
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.platforms import current_platform
+
+        check_arguments(spec.engine_kwargs, managed, {field.name for field in fields(AsyncEngineArgs)})
+        path = fetch(spec)
+        self._family = family_of(path, resize=spec.model_does_preprocess)
+        arguments = engine_arguments(spec, path, self._family, on_cpu=current_platform.is_cpu())
+        self._names = count()
+        self._dead: EngineDied | None = None
+        self._closed = False
+        self._mean_tokens: float | None = None
+        self._pool = ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 2)), "prepare")
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True)
+        self._thread.start()
+        self._guard: subprocess.Popen[bytes] | None = None
+        before = set(multiprocessing.active_children())
+        try:
+            self._engine = self._call(_start(AsyncEngineArgs(**arguments)))
+            self._processes = set(multiprocessing.active_children()) - before
+            self._guard = guard(os.getpid(), [process.pid for process in self._processes if process.pid])
+            self._read_engine(path)
+        except BaseException as error:
+            self._processes = set(multiprocessing.active_children()) - before
+            self.close()
+            if isinstance(error, Exception) and not isinstance(error, EngineUnavailable):
+                raise EngineUnavailable(f"{spec.model}: {self._cause(error)}") from error
+            raise
+
+    def stream(self, requests: Iterable[Request | None]) -> Iterator[Completion]:
+        """Yield a completion for each seed of each request, as they finish.
+
+        Raises:
+            EngineDied: the engine's process is gone; the message says why, as far as it was said.
+        """
+        if self._dead is not None:
+            raise self._dead
+        if self._closed:
+            raise EngineDied("the engine is closed")
+        running: set[Future[None]] = set()
+
+        def send(request: Request, feed: Feed) -> None:
+            future = asyncio.run_coroutine_threadsafe(self._serve(request, feed), self._loop)
+            running.add(future)
+            future.add_done_callback(running.discard)
+
+        try:
+            yield from Feed(requests, send, self._limit).completions()
+        finally:
+            for future in list(running):
+                future.cancel()
+
+    def close(self) -> None:
+        """End the engine's processes and threads, whatever they are doing."""
+        if self._closed:
+            return
+        self._closed = True
+        engine = getattr(self, "_engine", None)
+        if engine is not None:
+            with suppress(Exception):
+                self._call(_shut_down(engine), CLOSE_S)
+        for process in self._processes:
+            process.join(0 if self._dead else 1)
+            if process.is_alive():
+                process.kill()
+                process.join(CLOSE_S)
+        if self._guard is not None:
+            self._guard.kill()
+            self._guard.wait(CLOSE_S)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._call(_cancel_all(), CLOSE_S)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(CLOSE_S)
+        self._engine = None
+
+    # preparing
+
+    def _prepare(self, request: Request) -> Prepared:
+        """Return what is sent for a request. Raises what is wrong with it: bad frames, too many tokens."""
+        if request.frames is not None and self._family is None:
+            raise ValueError(f"{self._spec.model} is a text model; a request with frames needs one that sees")
+        text = self._chat.render(request.messages, request.frames)
+        prompt: dict[str, Any] = {"prompt_token_ids": self._token_ids(text)}
+        expected: int | None = len(prompt["prompt_token_ids"])
+        if request.frames is not None and self._family is not None:
+            frames, shape = request.frames, _shape(request.frames)
+            expected = self._family.prompt_tokens(text, shape, frames.times_s, lambda t: len(self._token_ids(t)))
+            self._check_length(expected, len(prompt["prompt_token_ids"]), request)
+            prompt |= self._visual_input(self._family, frames, shape)
+        self._check_length(expected, len(prompt["prompt_token_ids"]), request)
+        return Prepared(prompt, expected, prompt_opens_reasoning(text))
+
+    def _check_length(self, expected: int | None, text: int, request: Request) -> None:
+        needed = None if expected is None else expected + request.max_tokens
+        if expected is None or needed is None or needed <= self._max_model_len:
+            return
+        visual = expected - text if request.frames is not None else 0
+        lower = "max_output_tokens, sampling_fps or window_size" if visual else "max_output_tokens"
+        raise TooLong(
+            f"the request needs {needed} tokens ({visual} of frames, {expected - visual} of text, {request.max_tokens} "
+            f"for the answer), the model has {self._max_model_len}; lower {lower}, or raise vllm_kwargs.max_model_len"
+        )
+
+    def _visual_input(self, family: Family, frames: PackedFrames, shape: FrameShape) -> dict[str, Any]:
+        pixels = self._as_wanted(_decode(frames))
+        options = family.processor_options(shape)
+        extra: dict[str, Any] = {"mm_processor_kwargs": options} if options else {}
+        if family.frames_as == "images":
+            from PIL import Image
+
+            return {"multi_modal_data": {"image": [Image.fromarray(picture) for picture in pixels]}, **extra}
+        uuids = {"video": [_digest(frames)]}
+        return {
+            "multi_modal_data": {"video": [(pixels, frames_metadata(frames))]},
+            "multi_modal_uuids": uuids,
+            **extra,
+        }
+
+    def _as_wanted(self, pixels: Any) -> Any:
+        """Return frames in the type that is asked for; values stay 0 to 255."""
+        if self._spec.preprocess_dtype == "uint8":
+            return pixels
+        import torch
+
+        return torch.from_numpy(pixels).to(getattr(torch, self._spec.preprocess_dtype))
+
+    def _token_ids(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+    # generating, on the engine's loop
+
+    async def _serve(self, request: Request, feed: Feed) -> None:
+        try:
+            prepared = await self._loop.run_in_executor(self._pool, self._prepare, request)
+            rendered = await self._render(prepared.prompt)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            self._fail(error, request, feed, range(len(request.seeds)))
+            return
+        tokens = len(rendered["prompt_token_ids"]) + len(request.seeds) * request.max_tokens
+        self._mean_tokens = tokens if self._mean_tokens is None else 0.9 * self._mean_tokens + 0.1 * tokens
+        await asyncio.gather(
+            *(self._candidate(request, index, prepared, rendered, feed) for index in range(len(request.seeds)))
+        )
+
+    async def _render(self, prompt: dict[str, Any]) -> dict[str, Any]:
+        """Return the prompt as the engine takes it: placeholders expanded, frames processed on vLLM's own threads."""
+        (rendered,) = await self._engine.renderer.render_cmpl_async([prompt])
+        result: dict[str, Any] = rendered
+        return result
+
+    async def _candidate(
+        self, request: Request, index: int, prepared: Prepared, rendered: dict[str, Any], feed: Feed
+    ) -> None:
+        started = time.perf_counter()
+        try:
+            params = sampling_params(request.sampling, request.seeds[index], request.max_tokens)
+            name = f"{request.request_id}/{index}/{next(self._names)}"
+            final = None
+            async for output in self._engine.generate({**rendered}, params, name):
+                final = output
+            if final is None:
+                raise RuntimeError("vLLM ended the request without an answer")
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            self._fail(error, request, feed, [index])
+            return
+        made = _completion(request, index, final, prepared)
+        feed.answer(request, replace(made, latency_ms=round(1000 * (time.perf_counter() - started), 3)))
+
+    def _fail(self, error: Exception, request: Request, feed: Feed, indices: Iterable[int]) -> None:
+        """Answer with an error, or end the stream where the engine is dead."""
+        if self._engine is None or self._engine.errored or type(error).__name__ == "EngineDeadError":
+            self._dead = self._dead or EngineDied(f"vLLM stopped: {self._cause(error)}")
+            feed.fail(self._dead)
+            return
+        reason = error.__cause__ if type(error).__name__ == "EngineGenerateError" and error.__cause__ else error
+        text = str(reason).strip() or type(reason).__name__
+        known = isinstance(reason, ValueError)
+        message = text if known else f"{type(reason).__name__}: {text}"
+        for index in indices:
+            feed.answer(request, Completion(request.request_id, index, "", "error", error=message))
+
+    # the engine itself
+
+    def _read_engine(self, path: Path) -> None:
+        config = self._engine.vllm_config
+        self._max_model_len = int(config.model_config.max_model_len)
+        blocks, block = config.cache_config.num_gpu_blocks or 0, config.cache_config.block_size or 0
+        self._cached_tokens = blocks * block
+        self._most_in_flight = 2 * int(config.scheduler_config.max_num_seqs)
+        self._tokenizer = self._engine.renderer.get_tokenizer()
+        self._chat = ChatTemplate(self._tokenizer, read_chat_template(path), self._family)
+        if isinstance(self._family, QwenVL) and self._family.prints_times and self._spec.purpose == "caption":
+            self._family = replace(self._family, keeps_markers=self._keeps_markers(self._family))
+
+    def _keeps_markers(self, family: QwenVL) -> bool:
+        """Tell whether this version leaves the chat template's markers around a video, by processing a black one."""
+        import numpy as np
+
+        shape = FrameShape(PROBE_FRAMES, family.factor, family.factor)
+        black = np.zeros((shape.frames, shape.height, shape.width, 3), np.uint8)
+        times = [float(i) for i in range(PROBE_FRAMES)]
+        frames = PackedFrames([b""] * PROBE_FRAMES, times, shape.width, shape.height)
+        prompt = {
+            "prompt_token_ids": self._token_ids(family.placeholder),
+            "multi_modal_data": {"video": [(black, frames_metadata(frames))]},
+            "mm_processor_kwargs": family.processor_options(shape),
+        }
+        there = len(self._call(self._render(prompt))["prompt_token_ids"])
+        kept = family.prompt_tokens(family.placeholder, shape, times, lambda text: len(self._token_ids(text)))
+        return there == kept
+
+    def _limit(self) -> int:
+        """Return how many requests may be in flight: those that fill the cache, and some that are being prepared."""
+        if self._spec.max_in_flight is not None:
+            return self._spec.max_in_flight
+        if self._mean_tokens is None or not self._cached_tokens:
+            return FEWEST_IN_FLIGHT
+        filling = LOOKAHEAD * self._cached_tokens / self._mean_tokens
+        return max(FEWEST_IN_FLIGHT, min(self._most_in_flight, int(filling)))
+
+    def _call(self, coroutine: Coroutine[Any, Any, Any], timeout: float | None = None) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout)
+
+    def _cause(self, error: BaseException) -> str:
+        """Return why the engine ended: the last exception that its processes wrote down, else what was raised."""
+        with suppress(OSError):
+            with self._errors.open(encoding="utf-8", errors="replace") as stream:
+                stream.seek(self._errors_from)
+                said = stream.read()
+            if (root := root_cause(said)) is not None:
+                return root
+        alive = [process for process in self._processes if process.is_alive()]
+        codes = [process.exitcode for process in self._processes if process.exitcode]
+        if not alive and codes:
+            signal = f"by signal {-codes[0]}" if codes[0] < 0 else f"with exit status {codes[0]}"
+            return f"its process ended {signal}"
+        return str(error).strip() or type(error).__name__
+
+
+def sampling_params(sampling: Mapping[str, object], seed: int, max_tokens: int) -> Any:
+    """Return vLLM's SamplingParams for one candidate.
+
+    Raises:
+        ValueError: a field is unknown or outside its range.
+    """
+    from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+    values = {name: _nested(name, value) for name, value in sampling.items() if name != "seed"}
+    try:
+        return SamplingParams(**values, n=1, seed=seed, max_tokens=max_tokens, output_kind=RequestOutputKind.FINAL_ONLY)
+    except TypeError as error:
+        raise ValueError(f"sampling_params: {error}") from error
+
+
+def root_cause(said: str) -> str | None:
+    """Return the line of the first traceback in what an engine's processes said that names the exception."""
+    for line in said.splitlines():
+        words = line.split("] ", 1)[-1].strip()
+        name, colon, rest = words.partition(": ")
+        kind = name.rpartition(".")[2]
+        if colon and kind.isidentifier() and kind.endswith(("Error", "Exception")) and rest.strip():
+            return words
+    return None
+
+
+def _completion(request: Request, index: int, output: Any, prepared: Prepared) -> Completion:
+    answer = output.outputs[0]
+    text, reasoning = split_reasoning(answer.text, opened_in_prompt=prepared.opens_thought)
+    finish: FinishReason = "length" if answer.finish_reason == "length" else "stop"
+    made = Completion(
+        request.request_id,
+        index,
+        text,
+        finish,
+        prompt_tokens=len(output.prompt_token_ids),
+        output_tokens=len(answer.token_ids),
+        reasoning=reasoning,
+        expected_prompt_tokens=prepared.expected_tokens,
+    )
+    if answer.finish_reason in ("stop", "length", "repetition"):
+        return made
+    return replace(made, text="", finish_reason="error", error=f"vLLM ended the request: {answer.finish_reason}")
+
+
+def _nested(name: str, value: object) -> object:
+    """Return a field's value as vLLM takes it: some are tables of their own, some have numbers for keys."""
+    if name == "stop":
+        return value or None
+    if name == "logit_bias" and isinstance(value, Mapping):
+        return {int(token): float(bias) for token, bias in value.items()}
+    if isinstance(value, Mapping) and name in ("repetition_detection", "structured_outputs"):
+        from vllm import sampling_params
+
+        kinds: Mapping[str, str] = {
+            "repetition_detection": "RepetitionDetectionParams",
+            "structured_outputs": "StructuredOutputsParams",
+        }
+        kind: Callable[..., object] = getattr(sampling_params, kinds[name])
+        return kind(**value) if value else None
+    return value
+
+
+def _decode(frames: PackedFrames) -> Any:
+    """Return the frames as one array (frames, height, width, 3) of uint8, red first.
+
+    Raises:
+        ValueError: a frame cannot be read, or has another size.
+    """
+    import numpy as np
+    import simplejpeg
+
+    pixels = np.empty((len(frames.jpegs), frames.height, frames.width, 3), np.uint8)
+    for position, jpeg in enumerate(frames.jpegs):
+        try:
+            picture = simplejpeg.decode_jpeg(jpeg, colorspace="RGB")
+        except ValueError as error:
+            raise ValueError(f"frame {position + 1} of {len(frames.jpegs)} is no readable JPEG: {error}") from error
+        if picture.shape[:2] != (frames.height, frames.width):
+            raise ValueError(
+                f"frame {position + 1} of {len(frames.jpegs)} has {picture.shape[1]}x{picture.shape[0]} pixels, "
+                f"not {frames.width}x{frames.height}"
+            )
+        pixels[position] = picture
+    return pixels
+
+
+def frames_metadata(frames: PackedFrames) -> dict[str, Any]:
+    """Return what vLLM and the model's processor are told about a window's frames: above all, their times."""
+    clock = video_clock(frames.times_s)
+    return {
+        "fps": clock.fps,
+        "duration": clock.total / clock.fps,
+        "total_num_frames": clock.total,
+        "frames_indices": list(clock.indices),
+        "video_backend": "packed",
+        "do_sample_frames": False,
+    }
+
+
+def _digest(frames: PackedFrames) -> str:
+    """Return the name under which the engine caches processed frames: what is in them, and when."""
+    digest = hashlib.blake2b(repr([float(time) for time in frames.times_s]).encode(), digest_size=16)
+    for jpeg in frames.jpegs:
+        digest.update(len(jpeg).to_bytes(8, "little"))
+        digest.update(jpeg)
+    return digest.hexdigest()
+
+
+def _shape(frames: PackedFrames) -> FrameShape:
+    return FrameShape(len(frames.jpegs), frames.height, frames.width)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+async def _start(arguments: Any) -> Any:
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    return AsyncLLM.from_engine_args(arguments)
+
+
+async def _shut_down(engine: Any) -> None:
+    engine.shutdown()
+
+
+async def _cancel_all() -> None:
+    tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

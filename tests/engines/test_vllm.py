@@ -1,0 +1,268 @@
+"""The real vLLM, on its CPU build and a tiny checkpoint: one engine is loaded, and every claim is made of it.
+
+The claims are one test, since loading costs more than all of them together and test processes cannot share it.
+"""
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from caption_assets.engines import registry
+from caption_assets.engines.protocol import (
+    Completion,
+    EngineDied,
+    EngineSpec,
+    EngineUnavailable,
+    Message,
+    PackedFrames,
+    Request,
+)
+from caption_assets.engines.vllm_arguments import missing
+from caption_assets.settings import MANAGED_KWARGS
+
+REQUIRED = os.environ.get("CAPTION_ASSETS_REQUIRE_VLLM") == "1"
+MAX_MODEL_LEN = 16_384
+TRICKY = "C:\\new\\table \"quoted\" 'single' {braces} {{double}} %s \\u0041 </answer> $1"
+CLIPS = Path(__file__).parents[2] / "clips"
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    reason = missing() or ("Transformers is not installed" if not importlib.util.find_spec("transformers") else None)
+    if reason is not None:
+        if REQUIRED:
+            pytest.fail(f"CAPTION_ASSETS_REQUIRE_VLLM is set, but {reason}")
+        pytest.skip(reason)
+    from caption_assets.engines.vllm import VllmEngine
+    from tests.engines.tiny_checkpoint import make_checkpoint
+
+    os.environ |= {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+    folder = make_checkpoint(tmp_path_factory.mktemp("tiny"))
+    spec = EngineSpec("caption", str(folder), engine_kwargs={"max_model_len": MAX_MODEL_LEN, "dtype": "bfloat16"})
+    loaded = VllmEngine(spec, MANAGED_KWARGS)
+    yield Recorder(loaded, spec)
+    loaded.close()
+
+
+class Recorder:
+    """The engine, the requests it got, and the prompts that vLLM was given for them."""
+
+    def __init__(self, inner: Any, spec: EngineSpec):
+        self.inner, self.spec = inner, spec
+        self.requests: list[Request] = []
+        self.prompts: list[str] = []
+        generate = inner._engine.generate
+
+        def recorded(prompt: Any, params: Any, name: str) -> Any:
+            self.prompts.append(inner._tokenizer.decode(prompt["prompt_token_ids"]))
+            return generate(prompt, params, name)
+
+        inner._engine.generate = recorded
+
+    def stream(self, requests: Any) -> Iterator[Completion]:
+        def watched() -> Iterator[Request | None]:
+            for request in requests:
+                if request is not None:
+                    self.requests.append(request)
+                yield request
+
+        return self.inner.stream(watched())
+
+    def close(self) -> None:
+        """The engine stays for the other claims."""
+
+    def ask(self, *requests: Request) -> dict[tuple[str, int], Completion]:
+        self.requests, self.prompts = [], []
+        return {(made.request_id, made.sample_index): made for made in self.stream(requests)}
+
+
+def frames(seed: int = 0, n: int = 8, start_s: float = 3.25) -> PackedFrames:
+    import numpy as np
+    import simplejpeg
+
+    blocks = np.random.default_rng(seed).integers(0, 255, (n, 8, 10, 3), dtype=np.uint8)
+    pictures = np.ascontiguousarray(blocks.repeat(32, 1).repeat(32, 2))
+    times = [start_s + 0.37 * i for i in range(n)]
+    return PackedFrames([simplejpeg.encode_jpeg(picture) for picture in pictures], times, 320, 256)
+
+
+def ask(name: str = "r", seeds: tuple[int, ...] = (1,), prompt: str = "What is seen?", **fields: Any) -> Request:
+    messages = [Message("user", prompt, with_video=True)]
+    made = Request(name, "caption", messages, seeds, 12, {"temperature": 1.0, "top_p": 0.95}, frames())
+    return replace(made, **fields)
+
+
+def candidates_differ_and_seeds_make_them_again(engine: Recorder) -> None:
+    first = engine.ask(ask(seeds=(11, 12, 13, 14)))
+    texts = [first["r", index].text for index in range(4)]
+    assert len(set(texts)) == 4
+    assert all(made.error is None and made.output_tokens and made.latency_ms for made in first.values())
+    assert [made.text for _, made in sorted(engine.ask(ask(seeds=(11, 12, 13, 14))).items())] == texts
+    assert engine.ask(ask(seeds=(13,)))["r", 0].text == texts[2], "made again alone"
+    others = [ask(f"other {i}", (i,), frames=frames(seed=i)) for i in range(6)]
+    assert engine.ask(*others, ask(seeds=(14,)))["r", 0].text == texts[3], "in another batch"
+
+
+def prompts_reach_the_model_as_they_are_asked(engine: Recorder) -> None:
+    engine.ask(ask(prompt="Name the colours."))
+    engine.ask(ask(prompt="Count the cars."))
+    [prompt] = engine.prompts
+    assert "Count the cars." in prompt
+    assert "Name the colours." not in prompt
+    refine = [
+        Message("system", "Be brief."),
+        Message("user", "What is seen?", with_video=True),
+        Message("assistant", TRICKY),
+        Message("user", f"Please refine this caption: {TRICKY}"),
+    ]
+    made = engine.ask(ask(messages=refine, purpose="refine"))
+    assert made["r", 0].error is None
+    [prompt] = engine.prompts
+    assert prompt.count(TRICKY) == 2
+    assert prompt.count("<|video_pad|>") == 4 * 8 * 10, "four pairs of frames of 8 x 10 tokens"
+    printed = [f"<{3.25 + 0.37 * (i + 0.5):.1f} seconds>" for i in range(0, 8, 2)]
+    assert [mark for mark in printed if mark in prompt] == printed, "true times"
+
+
+def a_bad_request_costs_itself(engine: Recorder) -> None:
+    good = frames()
+    broken = replace(good, jpegs=[*good.jpegs[:3], b"no picture", *good.jpegs[4:]])
+    other_size = replace(good, width=640)
+    made = engine.ask(
+        ask("broken", frames=broken),
+        ask("size", frames=other_size),
+        ask("long", max_tokens=MAX_MODEL_LEN, seeds=(1, 2)),
+        ask("sampling", sampling={"temperature": -1.0}),
+        ask("unknown", sampling={"temprature": 1.0}),
+        ask("good"),
+    )
+    assert made["good", 0].error is None
+    errors = {name: str(completion.error) for (name, _), completion in made.items()}
+    assert "frame 4 of 8 is no readable JPEG" in errors["broken"]
+    assert "frame 1 of 8 has 320x256 pixels, not 640x256" in errors["size"]
+    expected = made["good", 0].prompt_tokens
+    assert f"needs {expected + MAX_MODEL_LEN} tokens" in errors["long"]
+    assert f"the model has {MAX_MODEL_LEN}; lower max_output_tokens" in errors["long"]
+    assert "temperature" in errors["sampling"]
+    assert "temprature" in errors["unknown"]
+    assert len(engine.prompts) == 1, "the others never reached the engine"
+
+
+def text_alone_is_answered(engine: Recorder) -> None:
+    messages = [Message("system", "Rewrite."), Message("user", TRICKY)]
+    [made] = engine.ask(Request("t", "enhance", messages, [5], 9, {"temperature": 0.7})).values()
+    assert (made.error, made.prompt_tokens) == (None, made.expected_prompt_tokens)
+    assert TRICKY in engine.prompts[0]
+
+
+def closing_a_stream_gives_up_what_is_in_flight(engine: Recorder) -> None:
+    endless = [ask(f"{i}", max_tokens=4096, sampling={"ignore_eos": True}) for i in range(4)]
+    stream = engine.stream([ask("short"), *endless])
+    assert next(stream).request_id == "short"
+    stream.close()
+    deadline = time.monotonic() + 20
+    while (left := engine.inner._engine.output_processor.get_num_unfinished_requests()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left == 0
+
+
+def the_demo_clips_are_captioned(engine: Recorder, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.orchestration.running import query, run_job
+
+    entry = replace(registry.ENGINES["vllm"], load=lambda spec: engine)
+    monkeypatch.setitem(registry.ENGINES, "vllm", entry)
+    uploads = root / "uploads" / "b"
+    uploads.mkdir(parents=True)
+    for clip in CLIPS.iterdir():
+        shutil.copy2(clip, uploads)
+    settings = {
+        "model": engine.spec.model,
+        "vllm_kwargs": dict(engine.spec.engine_kwargs),
+        "caption_num": 4,
+        "sampling_params": {"temperature": 1.0},
+        "max_output_tokens": 8,
+        "generate_stage2_caption": True,
+        "enhance": {"model": engine.spec.model, "max_output_tokens": 8},
+    }
+    engine.requests, engine.prompts = [], []
+    ran = run_job(root, engine="vllm", settings=settings)
+    assert ran.ok
+    assert ran.checks["tokens_as_reckoned"]
+    rows = query(root, "SELECT * FROM caption_candidates ORDER BY window_id, stage, sample_index")
+    assert len(rows) == 4 * 4 * 2, "four windows, four candidates, two stages"
+    assert [row["error"] for row in rows if row["error"]] == []
+    assert all(row["expected_prompt_tokens"] == row["prompt_tokens"] > 1000 for row in rows)
+    assert len({row["seed"] for row in rows}) == len(rows)
+    for window in {row["window_id"] for row in rows}:
+        assert len({row["text"] for row in rows if row["window_id"] == window and row["stage"] == 1}) == 4
+    first = {row["text"] for row in rows if row["stage"] == 1}
+    refining = [request for request in engine.requests if request.purpose == "refine"]
+    assert {request.messages[-2].text for request in refining} == first
+    assert all(request.frames and len(request.frames.jpegs) >= 4 for request in refining)
+    [recipe] = query(root, "SELECT params FROM recipes WHERE kind = 'caption' AND engine = 'vllm'")
+    params = json.loads(recipe["params"])
+    assert params["engine_options"] == {"engine_kwargs": {"dtype": "bfloat16"}}
+    assert params["model_revision"].startswith("sha256:")
+
+
+def a_core_that_is_killed_is_an_engine_that_died(engine: Recorder) -> None:
+    import psutil
+
+    children = psutil.Process().children(recursive=True)
+    stream = engine.stream([ask("short"), ask("endless", max_tokens=4096, sampling={"ignore_eos": True})])
+    assert next(stream).request_id == "short"
+    for process in engine.inner._processes:
+        os.kill(process.pid, signal.SIGKILL)
+    with pytest.raises(EngineDied, match="vLLM stopped: "):
+        list(stream)
+    with pytest.raises(EngineDied):
+        list(engine.stream([ask()]))
+    started = time.monotonic()
+    engine.inner.close()
+    engine.inner.close()
+    assert time.monotonic() - started < 15
+    _, alive = psutil.wait_procs([p for p in children if "resource_tracker" not in " ".join(_command(p))], timeout=10)
+    assert alive == []
+
+
+def _command(process: Any) -> list[str]:
+    import psutil
+
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
+
+
+def test_the_real_engine(
+    engine: Recorder, subtests: pytest.Subtests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for claim in (
+        candidates_differ_and_seeds_make_them_again,
+        prompts_reach_the_model_as_they_are_asked,
+        a_bad_request_costs_itself,
+        text_alone_is_answered,
+        closing_a_stream_gives_up_what_is_in_flight,
+    ):
+        with subtests.test(claim.__name__):
+            claim(engine)
+    with subtests.test("the_demo_clips_are_captioned"):
+        the_demo_clips_are_captioned(engine, tmp_path / "root", monkeypatch)
+    with subtests.test("a_core_that_is_killed_is_an_engine_that_died"):
+        a_core_that_is_killed_is_an_engine_that_died(engine)
+
+
+def test_a_field_that_vllm_does_not_have_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    if (reason := missing()) is not None:
+        pytest.skip(reason) if not REQUIRED else pytest.fail(reason)
+    with pytest.raises(EngineUnavailable, match=r"has no such field; did you mean max_model_len\?"):
+        registry.ENGINES["vllm"].load(EngineSpec("caption", str(tmp_path), engine_kwargs={"max_model_length": 1}))

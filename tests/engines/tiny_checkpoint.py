@@ -1,0 +1,180 @@
+"""Checkpoints of real architectures with random weights, some megabytes each: gibberish, but the real code paths.
+
+python -m tests.engines.tiny_checkpoint FOLDER [qwen3_vl | qwen2_5_vl]
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+SPECIAL = (
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
+    "<|image_pad|>", "<|video_pad|>",
+)  # fmt: skip
+CHAT_TEMPLATE = """\
+{%- for message in messages -%}
+<|im_start|>{{ message.role }}
+{% if message.content is string %}{{ message.content }}{% else %}
+{%- for part in message.content -%}
+{%- if part.type == 'video' -%}<|vision_start|><|video_pad|><|vision_end|>
+{%- elif part.type == 'image' -%}<|vision_start|><|image_pad|><|vision_end|>
+{%- else -%}{{ part.text }}{%- endif -%}
+{%- endfor -%}{% endif %}<|im_end|>
+{% endfor -%}
+{%- if add_generation_prompt -%}<|im_start|>assistant
+{% endif -%}
+"""
+SIDE = {"qwen3_vl": 16, "qwen2_5_vl": 14}
+"""Pixels of a patch; a visual token is two by two patches."""
+
+
+def make_checkpoint(folder: Path, family: str = "qwen3_vl") -> Path:
+    """Write a checkpoint of `family` with a tokenizer trained on this repository's own words."""
+    import torch
+
+    torch.manual_seed(0)
+    tokenizer = _tokenizer()
+    model, processor = (_qwen3_vl if family == "qwen3_vl" else _qwen2_5_vl)(tokenizer)
+    model.to(torch.bfloat16).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def make_shape_of_qwen3_vl_8b(folder: Path) -> Path:
+    """Write config, tokenizer and processor of a model as large as Qwen3-VL-8B: all that `load_format=dummy` needs."""
+    import json
+
+    from transformers import Qwen2VLImageProcessor, Qwen3VLConfig, Qwen3VLProcessor, Qwen3VLVideoProcessor
+
+    tokenizer = _tokenizer()
+    _, _, ids = _common(tokenizer)
+    rope = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [24, 20, 20], "mrope_interleaved": True}
+    text = {
+        "vocab_size": 151_936, "hidden_size": 4096, "intermediate_size": 12_288, "num_hidden_layers": 36,
+        "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 262_144,
+        "eos_token_id": tokenizer.eos_token_id, "pad_token_id": 0, "bos_token_id": 0, "dtype": "bfloat16",
+        "rope_parameters": rope, "rope_scaling": rope,
+    }  # fmt: skip
+    vision = {
+        "depth": 27, "hidden_size": 1152, "intermediate_size": 4304, "num_heads": 16, "patch_size": 16,
+        "temporal_patch_size": 2, "spatial_merge_size": 2, "out_hidden_size": 4096, "num_position_embeddings": 2304,
+        "deepstack_visual_indexes": [8, 16, 24],
+    }  # fmt: skip
+    config = Qwen3VLConfig(text_config=text, vision_config=vision, **{**ids, "tie_word_embeddings": False})
+    config.architectures = ["Qwen3VLForConditionalGeneration"]
+    config.dtype = "bfloat16"
+    config.save_pretrained(folder)
+    video = Qwen3VLVideoProcessor(patch_size=16, merge_size=2, size=_LIMITS_OF_QWEN3)
+    image = Qwen2VLImageProcessor(patch_size=16, merge_size=2)
+    Qwen3VLProcessor(image, tokenizer, video, chat_template=CHAT_TEMPLATE).save_pretrained(folder)
+    file = folder / "tokenizer.json"
+    written = json.loads(file.read_text(encoding="utf-8"))
+    words = written["model"]["vocab"]
+    words |= {f"unused{number}": number for number in range(max(words.values()) + 1, text["vocab_size"])}
+    file.write_text(json.dumps(written), encoding="utf-8")
+    return folder
+
+
+def _tokenizer() -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=900, special_tokens=list(SPECIAL), initial_alphabet=alphabet, show_progress=False
+    )
+    bpe.train_from_iterator(_words(), trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=list(SPECIAL[1:]),
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.image_token, tokenizer.video_token = "<|image_pad|>", "<|video_pad|>"
+    return tokenizer
+
+
+def _words() -> Iterator[str]:
+    from caption_assets.captioning.prompts import CAPTION_PROMPTS, ENHANCE_PROMPTS
+
+    for prompt in (*CAPTION_PROMPTS.values(), *ENHANCE_PROMPTS.values()):
+        yield prompt.text
+    yield from (path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py")))
+
+
+def _common(tokenizer: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    token = tokenizer.convert_tokens_to_ids
+    text = {
+        "vocab_size": 1024, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 32_768,
+        "eos_token_id": token("<|im_end|>"), "pad_token_id": 0, "bos_token_id": 0, "tie_word_embeddings": True,
+    }  # fmt: skip
+    vision = {"depth": 2, "hidden_size": 64, "intermediate_size": 128, "num_heads": 4}
+    ids = {
+        "image_token_id": token("<|image_pad|>"),
+        "video_token_id": token("<|video_pad|>"),
+        "vision_start_token_id": token("<|vision_start|>"),
+        "vision_end_token_id": token("<|vision_end|>"),
+        "tie_word_embeddings": True,
+    }
+    return text, vision, ids
+
+
+def _qwen3_vl(tokenizer: Any) -> tuple[Any, Any]:
+    from transformers import (
+        Qwen2VLImageProcessor,
+        Qwen3VLConfig,
+        Qwen3VLForConditionalGeneration,
+        Qwen3VLProcessor,
+        Qwen3VLVideoProcessor,
+    )
+
+    text, vision, ids = _common(tokenizer)
+    rope = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [6, 5, 5], "mrope_interleaved": True}
+    sizes = {"patch_size": 16, "spatial_merge_size": 2, "temporal_patch_size": 2, "out_hidden_size": 64}
+    config = Qwen3VLConfig(
+        text_config={**text, "head_dim": 32, "rope_parameters": rope, "rope_scaling": rope},
+        vision_config={**vision, **sizes, "num_position_embeddings": 2304, "deepstack_visual_indexes": [0, 1]},
+        **ids,
+    )
+    video = Qwen3VLVideoProcessor(patch_size=16, merge_size=2, size=_LIMITS_OF_QWEN3)
+    image = Qwen2VLImageProcessor(patch_size=16, merge_size=2)
+    processor = Qwen3VLProcessor(image, tokenizer, video, chat_template=CHAT_TEMPLATE)
+    return Qwen3VLForConditionalGeneration(config), processor
+
+
+def _qwen2_5_vl(tokenizer: Any) -> tuple[Any, Any]:
+    from transformers import (
+        Qwen2_5_VLConfig,
+        Qwen2_5_VLForConditionalGeneration,
+        Qwen2_5_VLProcessor,
+        Qwen2VLImageProcessor,
+        Qwen2VLVideoProcessor,
+    )
+
+    text, vision, ids = _common(tokenizer)
+    rope = {"type": "mrope", "rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]}
+    sizes = {
+        "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2, "out_hidden_size": 64,
+        "window_size": 112, "fullatt_block_indexes": [1], "tokens_per_second": 2,
+    }  # fmt: skip
+    config = Qwen2_5_VLConfig(
+        text_config={**text, "rope_parameters": rope, "rope_scaling": rope}, vision_config={**vision, **sizes}, **ids
+    )
+    video = Qwen2VLVideoProcessor(patch_size=14, merge_size=2)
+    image = Qwen2VLImageProcessor(patch_size=14, merge_size=2)
+    processor = Qwen2_5_VLProcessor(image, tokenizer, video, chat_template=CHAT_TEMPLATE)
+    return Qwen2_5_VLForConditionalGeneration(config), processor
+
+
+_LIMITS_OF_QWEN3 = {"shortest_edge": 4096, "longest_edge": 25_165_824}
+"""As in the checkpoints of Qwen3-VL."""
+
+
+if __name__ == "__main__":
+    print(make_checkpoint(Path(sys.argv[1]), *sys.argv[2:]))
