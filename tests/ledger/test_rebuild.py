@@ -35,7 +35,10 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Story:
     story.decide(b)
     story.override(story.ledger.query("SELECT * FROM caption_candidates WHERE status = 'ok'")[0])
     story.take_down("clip", clips[2])
-    rest = ("runs", "window_duplicates", "enhanced_captions", "drift_checks", "previews", "reproductions")
+    rest = (
+        "runs", "window_duplicates", "enhanced_captions", "drift_checks", "judgements", "samples", "previews",
+        "reproductions",
+    )  # fmt: skip
     story.ledger.commit(
         "run-2",
         "b",
