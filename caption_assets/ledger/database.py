@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from caption_assets.ledger import compaction, derived, parts
 from caption_assets.ledger.compaction import Compacted
-from caption_assets.ledger.connection import attached
+from caption_assets.ledger.connection import LARGE_BLOCKS, SMALL_BLOCKS, attached
 from caption_assets.ledger.parts import Row
 from caption_assets.ledger.schema import SCHEMA_VERSION, TABLES, Table
 from caption_assets.root import RootFolder
@@ -36,6 +36,9 @@ READING = ([duckdb.StatementType.SELECT], [duckdb.StatementType.EXPLAIN])
 """What `query` runs. Alone, since a COMMIT in front of a second statement would end the read-only transaction."""
 
 LOCK_POLL_S = 0.005
+
+LARGE_BYTES = 64 << 20
+"""With more bytes of parts than this a rebuild makes a database for many rows."""
 
 
 class LedgerError(RuntimeError):
@@ -246,13 +249,14 @@ class Ledger:
         for leftover in (temporary, Path(f"{temporary}.wal")):
             leftover.unlink(missing_ok=True)
         rows, unreadable = {}, {}
-        with attached(temporary) as connection:
+        found = {name: parts.all_parts(self._parts, name) for name in TABLES}
+        is_large = sum(path.stat().st_size for paths in found.values() for path in paths) > LARGE_BYTES
+        with attached(temporary, block_bytes=LARGE_BLOCKS if is_large else SMALL_BLOCKS) as connection:
             _create(connection)
             for table in TABLES.values():
-                if table.name == derived.FIRST_WITH_HOME:
-                    derived.make_homes(connection)
-                found = parts.all_parts(self._parts, table.name)
-                rows[table.name], bad = _insert_readable(connection, table, found)
+                if table.name == derived.FIRST_WITH_TIME:
+                    derived.make_first_uploads(connection)
+                rows[table.name], bad = _insert_readable(connection, table, found[table.name])
                 unreadable.update({self._root.relative(path): reason for path, reason in bad.items()})
             derived.make_all(connection)
             connection.execute("CHECKPOINT")
@@ -384,7 +388,7 @@ def _insert_many(connection: duckdb.DuckDBPyConnection, table: Table, found: Seq
 
 
 def _read(connection: duckdb.DuckDBPyConnection, table: Table, paths: Sequence[str]) -> str:
-    """Return the FROM item `p`: rows of the parts $paths, typed, with their place and their home.
+    """Return the FROM item `p`: rows of the parts $paths, typed, with their place and `first_upload_at`.
 
     A part of an older schema lacks columns, which are NULL then.
     """
@@ -399,15 +403,15 @@ def _read(connection: duckdb.DuckDBPyConnection, table: Table, paths: Sequence[s
     rows = f"(SELECT {values}, filename, file_row_number FROM read_parquet($paths, {options}))"
     if table.about is None:
         return f"{rows} p"
-    known, key = ("clip_homes", "clip_id") if table.about == "clip" else ("windows", "window_id")
+    known, key = ("clip_first_uploads", "clip_id") if table.about == "clip" else ("windows", "window_id")
     return f"""
-        (SELECT r.*, coalesce(o.home_batch, '{derived.NO_HOME}') AS home_batch
+        (SELECT r.*, coalesce(o.first_upload_at, '{derived.UNKNOWN}') AS first_upload_at
          FROM {rows} r LEFT JOIN {known} o ON o.{key} = r.{key}) p
     """
 
 
 def _key_is_new(table: Table) -> str:
-    names = (*table.key, "home_batch") if table.about else table.key
+    names = (*table.key, "first_upload_at") if table.about else table.key
     same_key = " AND ".join(f"t.{name} = p.{name}" for name in names)
     return f"WHERE NOT EXISTS (SELECT 1 FROM {table.name} t WHERE {same_key}) {_first_of_key(table)}"
 

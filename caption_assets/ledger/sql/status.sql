@@ -25,17 +25,17 @@ served AS (
          count(DISTINCT b.window_id) FILTER (WHERE NOT b.is_current) AS captions_not_current
   FROM decided b
   JOIN retention_decisions d
-    ON d.decision_id = b.decision_id AND d.window_id = b.decided_window_id AND d.home_batch = b.home_batch AND d.action = 'keep'
+    ON d.decision_id = b.decision_id AND d.window_id = b.decided_window_id AND d.first_upload_at = b.first_upload_at AND d.action = 'keep'
   GROUP BY b.batch
 ),
 improved AS (
   SELECT w.batch, count(DISTINCT w.window_id) AS enhanced
   FROM decided w
   JOIN retention_decisions d
-    ON d.decision_id = w.decision_id AND d.window_id = w.decided_window_id AND d.home_batch = w.home_batch AND d.action = 'keep'
+    ON d.decision_id = w.decision_id AND d.window_id = w.decided_window_id AND d.first_upload_at = w.first_upload_at AND d.action = 'keep'
   JOIN current_recipes r ON r.kind = 'enhance' AND r.batch = w.batch
   JOIN enhanced_captions e
-    ON e.candidate_id = d.candidate_id AND e.home_batch = d.home_batch AND e.recipe_id = r.recipe_id AND e.status IN ('ok', 'truncated')
+    ON e.candidate_id = d.candidate_id AND e.first_upload_at = d.first_upload_at AND e.recipe_id = r.recipe_id AND e.status IN ('ok', 'truncated')
   GROUP BY w.batch
 ),
 shown AS (
