@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +83,10 @@ def batch_name(number: int) -> str:
     return f"batch-{number:04}"
 
 
-def frame(table: str, columns: Mapping[str, Any]) -> pl.DataFrame:
-    """Return rows of `table`: `columns` as given, whatever else may not be NULL filled in."""
+def frame(table: str, number: int, columns: Mapping[str, Any]) -> pl.DataFrame:
+    """Return rows of `table`, made in hour `number`: `columns` as given, what else may not be NULL filled in."""
     length = max(len(value) for value in columns.values() if isinstance(value, list | np.ndarray))
-    made = {"run_id": RUN, "created_at": NOW}
+    made = {"run_id": RUN, "created_at": NOW + timedelta(hours=number)}
     series = []
     for column in TABLES[table].columns:
         dtype = TABLES[table].polars_schema[column.name]
@@ -107,15 +107,15 @@ def rows_of_batch(number: int, size: Size, recipes: Mapping[str, RecipeId]) -> I
     hashes = [ids.digest("video", number, clip) * 2 for clip in range(size.clips)]
     clips = [ids.clip_id(sha256) for sha256 in hashes]
     n_frames = size.windows * WINDOW_FRAMES
-    yield "uploads", frame("uploads", {
+    yield "uploads", frame("uploads", number, {
         "batch": batch_name(number), "path": [f"{clip:05}.mp4" for clip in range(size.clips)], "sha256": hashes,
         "clip_id": list(clips), "status": "ok", "recipe_id": recipes["clip"],
     })  # fmt: skip
-    yield "clips", frame("clips", {
+    yield "clips", frame("clips", number, {
         "clip_id": list(clips), "recipe_id": recipes["clip"], "video_sha256": hashes, "n_frames": n_frames, "fps": 25.0,
         "duration_s": n_frames / 25, "codec": "h264", "display_width": 1280, "display_height": 720,
     })  # fmt: skip
-    yield "window_sets", frame("window_sets", {
+    yield "window_sets", frame("window_sets", number, {
         "clip_id": list(clips), "recipe_id": recipes["window"], "n_windows": size.windows, "status": "ok",
         "window_ids_sha256": hashes,
     })  # fmt: skip
@@ -128,7 +128,7 @@ def rows_of_batch(number: int, size: Size, recipes: Mapping[str, RecipeId]) -> I
     n = len(windows)
     start_frames = np.tile(np.array(starts), size.clips)
     sampled = start_frames[:, None] + np.linspace(0, WINDOW_FRAMES - 1, SAMPLED).astype(np.int32)[None, :]
-    yield "windows", frame("windows", {
+    yield "windows", frame("windows", number, {
         "window_id": list(windows), "clip_id": [clip for clip in clips for _ in starts],
         "recipe_id": recipes["window"], "window_index": list(range(size.windows)) * size.clips,
         "start_frame": start_frames, "end_frame": start_frames + WINDOW_FRAMES - 1,
@@ -143,7 +143,7 @@ def rows_of_batch(number: int, size: Size, recipes: Mapping[str, RecipeId]) -> I
     candidates = [ids.candidate_id(task, index, 1) for task in tasks for index in range(size.candidates)]
     of_window = [window for window in windows for _ in range(size.candidates)]
     total = len(candidates)
-    yield "caption_candidates", frame("caption_candidates", {
+    yield "caption_candidates", frame("caption_candidates", number, {
         "candidate_id": list(candidates), "task_id": [task for task in tasks for _ in range(size.candidates)],
         "window_id": of_window, "recipe_id": recipes["caption"],
         "sample_index": list(range(size.candidates)) * n, "attempt": 1, "stage": 1, "origin": "model", "status": "ok",
@@ -152,7 +152,7 @@ def rows_of_batch(number: int, size: Size, recipes: Mapping[str, RecipeId]) -> I
         "output_tokens": noise.integers(20, 80, total), "latency_ms": noise.random(total) * 4000,
     })  # fmt: skip
     ranks = list(range(1, size.candidates + 1)) * n
-    yield "retention_decisions", frame("retention_decisions", {
+    yield "retention_decisions", frame("retention_decisions", number, {
         "decision_id": ["d" + ids.digest(window, recipes["retention"]) for window in of_window],
         "candidate_id": list(candidates), "window_id": of_window, "recipe_id": recipes["caption"],
         "policy_recipe_id": recipes["retention"],
@@ -226,7 +226,7 @@ def questions(root: RootFolder, size: Size, rounds: int) -> None:
     recipe = identity(SETTINGS).recipe_id
     ask("plan a batch that is done", lambda: len(ledger.named("caption_work", batch=middle, recipe=recipe)))
     window = WindowId(
-        ledger.query("SELECT window_id FROM windows WHERE home_batch = $b LIMIT 1", b=middle)[0]["window_id"]
+        ledger.query("SELECT window_id FROM batch_windows WHERE batch = $b LIMIT 1", b=middle)[0]["window_id"]
     )
     ask("why", lambda: len((explain(ledger, window) or {})["candidates"]))
     ask(
@@ -266,12 +266,12 @@ def in_process(*arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def table(root: RootFolder, size: Size, rounds: int) -> str:
+def table(root: RootFolder, size: Size, rounds: int, rebuilds: int) -> str:
     """Build, measure and return the Markdown table."""
     start = time.perf_counter()
     total = write_parts(root, size)
     written_s = time.perf_counter() - start
-    rebuilt = [tuple(map(float, in_process("--rebuild", str(root.path)).split())) for _ in range(min(rounds, 3))]
+    rebuilt = [tuple(map(float, in_process("--rebuild", str(root.path)).split())) for _ in range(rebuilds)]
     assert all(rows == total for _, rows, _ in rebuilt)
     seconds, memory = statistics.median(s for s, _, _ in rebuilt), max(peak for _, _, peak in rebuilt)
     shape = [str(value) for value in (size.batches, size.clips, size.windows, size.candidates)]
@@ -304,7 +304,8 @@ def table(root: RootFolder, size: Size, rounds: int) -> str:
 def main() -> int:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="of each question")
+    parser.add_argument("--rebuilds", type=int, default=3)
     parser.add_argument("--size", type=int, nargs=4, default=(200, 1000, 5, 4), metavar=("B", "C", "W", "K"),
                         help="batches, clips per batch, windows per clip, candidates per window")  # fmt: skip
     parser.add_argument("--folder", type=Path, help="where to work; by default a temporary folder, removed at the end")
@@ -319,7 +320,7 @@ def main() -> int:
     else:
         folder = Path(tempfile.mkdtemp(prefix="bench-ledger-", dir=chosen.folder))
         try:
-            print(table(RootFolder.at(folder), size, chosen.rounds))
+            print(table(RootFolder.at(folder), size, chosen.rounds, chosen.rebuilds))
         finally:
             shutil.rmtree(folder)
     return 0

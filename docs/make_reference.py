@@ -46,9 +46,9 @@ def ledger_reference() -> str:
         "`current_recipes`; their SQL is in\n"
         "`caption_assets/ledger/sql/views.sql`. `standing_decisions` and `standing_takedowns`, in `people.sql`, leave\n"
         "out what people took back.\n\n"
-        "In the database a row about a clip or a window also has `home_batch`, the batch that first held the clip: "
-        "rows\nstand together by it, and a statement that joins on it, beside the id, reads that part of a table "
-        "alone.\n`clip_homes`, `batch_choices` and `batch_window_sets` are kept up to date by every commit.\n"
+        "In the database a row about a clip or a window also has `first_upload_at`, when a batch first held the clip: "
+        "a statement\nthat joins on it, beside the id, reads that part of a table alone. `clip_first_uploads`, "
+        "`batch_choices`,\n`batch_window_sets` and `batch_duplicates` are tables that every commit keeps up to date.\n"
     )
     for table in TABLES.values():
         parts.append(f"## {table.name}\n\n{table.meaning}. Key: {', '.join(f'`{name}`' for name in table.key)}.\n")

@@ -17,9 +17,12 @@ MEMORY_LIMIT = "1500MB"
 MAX_IDLE = 2
 
 _CATALOG = "ledger"
-_FORMAT = "(STORAGE_VERSION 'v1.5.0', BLOCK_SIZE 16384)"
-"""Of a new file, which DuckDB 1.5 and 2 read. Opening and closing it costs half of what the default format does, and a
-small ledger is a tenth of the size: every column of every table takes a block."""
+_FORMAT = "STORAGE_VERSION 'v1.5.0'"
+"""Of a new file: DuckDB 1.5 and 2 read it, and open it in a third of the time that the default takes."""
+
+SMALL_BLOCKS, LARGE_BLOCKS = 16 << 10, 256 << 10
+"""Every column of every table takes a block at least: with small ones a small ledger is a tenth of the size, and closed
+in half the time. A large one is filled in half the time, and a third of the memory, with large ones."""
 
 _guard = threading.Lock()
 _idle: list[duckdb.DuckDBPyConnection] = []
@@ -29,8 +32,10 @@ _inherited: list[duckdb.DuckDBPyConnection] = []
 
 
 @contextmanager
-def attached(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open the database at `path`, made where there is none; the body sees its tables. Keep others out meanwhile.
+def attached(path: Path, *, block_bytes: int = SMALL_BLOCKS) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open the database at `path`; the body sees its tables. Keep others out meanwhile.
+
+    Where there is none it is made, with blocks of `block_bytes`.
 
     Raises:
         duckdb.Error: it does not open.
@@ -38,7 +43,8 @@ def attached(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     keeper = _take()
     try:
         keeper.execute(f"SET temp_directory = {quoted(f'{path}.tmp')}")
-        keeper.execute(f"ATTACH {quoted(str(path))} AS {_CATALOG} {'' if path.exists() else _FORMAT}")
+        options = "" if path.exists() else f"({_FORMAT}, BLOCK_SIZE {block_bytes})"
+        keeper.execute(f"ATTACH {quoted(str(path))} AS {_CATALOG} {options}")
         connection = keeper.cursor()  # its temporary tables go with it
         try:
             connection.execute(f"USE {_CATALOG}")

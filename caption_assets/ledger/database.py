@@ -10,6 +10,7 @@ A crash at any point is repaired by whoever opens the ledger next.
 """
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -24,10 +25,12 @@ from filelock import FileLock, Timeout
 
 from caption_assets.ledger import compaction, derived, parts
 from caption_assets.ledger.compaction import Compacted
-from caption_assets.ledger.connection import attached
+from caption_assets.ledger.connection import LARGE_BLOCKS, SMALL_BLOCKS, attached
 from caption_assets.ledger.parts import Row
 from caption_assets.ledger.schema import SCHEMA_VERSION, TABLES, Table
 from caption_assets.root import RootFolder
+
+LOG = logging.getLogger(__name__)
 
 LOCK_TIMEOUT_S = 600.0
 """A transaction takes milliseconds, a rebuild of millions of rows a minute: who waits longer waits for a dead lock."""
@@ -40,9 +43,16 @@ VIEWS = ("people", "views")
 
 LOCK_POLL_S = 0.005
 
+LARGE_BYTES = 64 << 20
+"""With more bytes of parts than this a rebuild makes a database for many rows."""
+
 
 class LedgerError(RuntimeError):
     """The ledger cannot be used. The message says which file and what to do."""
+
+
+class LedgerNotWritten(LedgerError, OSError):
+    """The disk did not take a commit: it is full, or broken. What was committed before is untouched."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,7 @@ class Ledger:
         Raises:
             ValueError: a row does not fit its table. Nothing was written.
             LedgerError: the ledger cannot be used. Rows may be there or not; the same commit again completes it.
+            LedgerNotWritten: the disk is full. As above; it is an OSError too.
         """
         filled = [name for name in parts.in_commit_order(rows) if rows[name]]
         frames = {name: parts.as_frame(TABLES[name], rows[name]) for name in filled}
@@ -110,8 +121,12 @@ class Ledger:
                 written[name] = parts.write_temporary_part(parts.part_folder(self._parts, name, batch), frame)
             with self._locked() as connection:
                 return self._append(connection, run_id, frames, written)
+        except duckdb.IOException as error:
+            raise LedgerNotWritten(_not_committed(run_id, batch, error)) from error
         except duckdb.Error as error:
             raise LedgerError(f"rows of run {run_id} for {batch!r} were not committed: {error}") from error
+        except OSError as error:
+            raise LedgerNotWritten(_not_committed(run_id, batch, error)) from error
         finally:
             for temporary in written.values():
                 temporary.unlink(missing_ok=True)
@@ -241,6 +256,11 @@ class Ledger:
     def _rebuild(self) -> Rebuilt:
         try:
             return self._rebuild_from_parts()
+        except duckdb.IOException as error:
+            raise LedgerNotWritten(
+                f"{self.database} cannot be made again from its parts: {error}. The parts are untouched: make room "
+                "on the disk and run again"
+            ) from error
         except duckdb.Error as error:
             raise LedgerError(f"{self.database} cannot be made again from its parts: {error}") from error
 
@@ -249,14 +269,17 @@ class Ledger:
         for leftover in (temporary, Path(f"{temporary}.wal")):
             leftover.unlink(missing_ok=True)
         rows, unreadable = {}, {}
-        with attached(temporary) as connection:
+        found = {name: parts.all_parts(self._parts, name) for name in TABLES}
+        is_large = sum(path.stat().st_size for paths in found.values() for path in paths) > LARGE_BYTES
+        with attached(temporary, block_bytes=LARGE_BLOCKS if is_large else SMALL_BLOCKS) as connection:
             _create(connection)
             for table in TABLES.values():
-                if table.name == derived.FIRST_WITH_HOME:
-                    derived.make_homes(connection)
-                found = parts.all_parts(self._parts, table.name)
-                rows[table.name], bad = _insert_readable(connection, table, found)
+                if table.name == derived.FIRST_WITH_TIME:
+                    derived.make_first_uploads(connection)
+                rows[table.name], bad = _insert_readable(connection, table, found[table.name])
                 unreadable.update({self._root.relative(path): reason for path, reason in bad.items()})
+                for path in bad:
+                    LOG.warning("%s does not read and is left out: %s", path, bad[path])
             derived.make_all(connection)
             connection.execute("CHECKPOINT")
         # The old database goes before its log: without its log it would lack rows and open all the same.
@@ -298,6 +321,13 @@ class Ledger:
                     "rebuild`, which names the parts that do not read and brings in all others"
                 ) from error
             marker.unlink()
+
+
+def _not_committed(run_id: str, batch: str, error: Exception) -> str:
+    return (
+        f"rows of run {run_id} for {batch!r} were not committed: {error}. Nothing that was committed before is lost: "
+        "make room on the disk and run again"
+    )
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
@@ -343,8 +373,8 @@ def _schema_version(connection: duckdb.DuckDBPyConnection) -> int:
 def _insert_readable(
     connection: duckdb.DuckDBPyConnection, table: Table, found: Sequence[Path]
 ) -> tuple[int, dict[Path, str]]:
-    """Insert all parts at once, or, where one does not read, every other one."""
-    bad = {path: reason for path in found if (reason := parts.why_torn(path)) is not None}
+    """Insert all parts at once, or, where one does not read, every other one. A torn part is set aside."""
+    bad = {path: _set_aside(path, reason) for path in found if (reason := parts.why_torn(path)) is not None}
     readable = [path for path in found if path not in bad]
     if not readable:
         return 0, bad
@@ -358,6 +388,13 @@ def _insert_readable(
             except duckdb.Error as error:
                 bad[path] = str(error).partition("\n")[0]
         return inserted, bad
+
+
+def _set_aside(path: Path, reason: str) -> str:
+    """Rename a part that can never be read, so that it is no part any more, and return what happened to it."""
+    aside = path.with_name(f"{path.name}.torn")
+    path.rename(aside)
+    return f"{reason}, set aside as {aside.name}: the next run makes what is missing"
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, table: Table, part: Path) -> list[int]:
@@ -388,7 +425,7 @@ def _insert_many(connection: duckdb.DuckDBPyConnection, table: Table, found: Seq
 
 
 def _read(connection: duckdb.DuckDBPyConnection, table: Table, paths: Sequence[str]) -> str:
-    """Return the FROM item `p`: rows of the parts $paths, typed, with their place and their home.
+    """Return the FROM item `p`: rows of the parts $paths, typed, with their place and `first_upload_at`.
 
     A part of an older schema lacks columns, which are NULL then.
     """
@@ -403,15 +440,15 @@ def _read(connection: duckdb.DuckDBPyConnection, table: Table, paths: Sequence[s
     rows = f"(SELECT {values}, filename, file_row_number FROM read_parquet($paths, {options}))"
     if table.about is None:
         return f"{rows} p"
-    known, key = ("clip_homes", "clip_id") if table.about == "clip" else ("windows", "window_id")
+    known, key = ("clip_first_uploads", "clip_id") if table.about == "clip" else ("windows", "window_id")
     return f"""
-        (SELECT r.*, coalesce(o.home_batch, '{derived.NO_HOME}') AS home_batch
+        (SELECT r.*, coalesce(o.first_upload_at, '{derived.UNKNOWN}') AS first_upload_at
          FROM {rows} r LEFT JOIN {known} o ON o.{key} = r.{key}) p
     """
 
 
 def _key_is_new(table: Table) -> str:
-    names = (*table.key, "home_batch") if table.about else table.key
+    names = (*table.key, "first_upload_at") if table.about else table.key
     same_key = " AND ".join(f"t.{name} = p.{name}" for name in names)
     return f"WHERE NOT EXISTS (SELECT 1 FROM {table.name} t WHERE {same_key}) {_first_of_key(table)}"
 

@@ -1,27 +1,29 @@
 """What the database keeps beside the rows that were committed: all of it follows from them, and is there for speed.
 
-    home_batch           of each row about a clip or window: where in its table the rows of that clip stand
-    clip_homes           the same, by clip
+    first_upload_at      of each row about a clip or window: when a batch first held the clip
+    clip_first_uploads   the same, by clip
     batch_choices        the clips that each batch has, and which of them it shows
     batch_window_sets    the window sets that each batch shows
+    batch_duplicates     the windows of each batch that are collapsed
 
 A commit brings them up to date in its own transaction, for the batches that it touches; a rebuild makes them all. Each
 has a view `<name>_now`, which says what it should hold.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 
 import duckdb
 
 from caption_assets.ledger.schema import TABLES
 
-BY_BATCH = ("batch_choices", "batch_window_sets")
-"""In this order: the second is made from the first."""
+BY_BATCH = ("batch_choices", "batch_window_sets", "batch_duplicates")
+"""In this order: each is made from those before it."""
 
-FIRST_WITH_HOME = next(table.name for table in TABLES.values() if table.about)
-"""A rebuild makes the homes before this table: in the order of TABLES all that they are made from comes first."""
+FIRST_WITH_TIME = next(table.name for table in TABLES.values() if table.about)
+"""A rebuild makes `clip_first_uploads` before this table: what that is made from comes first in TABLES."""
 
-NO_HOME = ""
+UNKNOWN = "epoch"
 """Of rows whose clip no batch has held yet, or whose window is not there yet."""
 
 FEW_BATCHES = 4
@@ -33,11 +35,14 @@ _CLIPS_OF_NEW_ROWS: Mapping[str, str] = {
     "clip_sets": "SELECT source_clip_id FROM new_clip_sets",
     "window_sets": "SELECT clip_id FROM new_window_sets",
     "windows": "SELECT clip_id FROM new_windows",
+    "window_duplicates": """
+        SELECT clip_id FROM windows SEMI JOIN new_window_duplicates USING (window_id, first_upload_at)
+    """,
     "tombstones": "SELECT object_id FROM new_tombstones WHERE object_kind = 'clip'",
 }
 _BATCHES_OF_NEW_ROWS: Mapping[str, str] = {
     "uploads": "SELECT batch FROM new_uploads",
-    "active_recipes": "SELECT batch FROM new_active_recipes WHERE kind IN ('split', 'window')",
+    "active_recipes": "SELECT batch FROM new_active_recipes WHERE kind IN ('split', 'window', 'dedupe')",
     "recipes": """
         SELECT a.batch FROM active_recipes a JOIN new_recipes r USING (recipe_id) WHERE a.kind IN ('split', 'window')
     """,
@@ -47,17 +52,17 @@ _BATCHES_OF_NEW_ROWS: Mapping[str, str] = {
         SELECT batch FROM uploads WHERE EXISTS (FROM new_tombstones WHERE object_kind NOT IN ('batch', 'clip'))
     """,
 }
-_CHANGED_HOMES = """
+_CHANGED_CLIPS = """
     CREATE OR REPLACE TEMP TABLE moved_clips AS
     WITH touched(clip_id) AS ({touched})
-    SELECT n.clip_id, n.home_batch, coalesce(o.home_batch, '') AS old_home
-    FROM clip_homes_now n
-    LEFT JOIN clip_homes o ON o.clip_id = n.clip_id
+    SELECT n.clip_id, n.first_upload_at, coalesce(o.first_upload_at, 'epoch') AS old_time
+    FROM clip_first_uploads_now n
+    LEFT JOIN clip_first_uploads o ON o.clip_id = n.clip_id
     WHERE n.clip_id IN (
       SELECT clip_id FROM touched
       UNION ALL
       SELECT c.clip_id FROM clips c WHERE c.source_clip_id IN (SELECT clip_id FROM touched)
-    ) AND o.home_batch IS DISTINCT FROM n.home_batch
+    ) AND o.first_upload_at IS DISTINCT FROM n.first_upload_at
 """
 _HOLDERS = """
     WITH touched(clip_id) AS ({touched}),
@@ -72,9 +77,9 @@ _HOLDERS = """
 
 def follow(connection: duckdb.DuckDBPyConnection, tables: Collection[str]) -> None:
     """Bring everything derived up to date with the rows of `new_<table>`, which each of `tables` has just got."""
-    left = _move_homes(connection, tables)
+    left = _move_clips(connection, tables)
     if left or "windows" in tables:
-        _move_rows(connection, left or [NO_HOME])
+        _move_rows(connection, left or [datetime(1970, 1, 1, tzinfo=UTC)])
     touched = [sql for table, sql in _CLIPS_OF_NEW_ROWS.items() if table in tables]
     if left:
         touched.append("SELECT clip_id FROM moved_clips")
@@ -86,9 +91,9 @@ def follow(connection: duckdb.DuckDBPyConnection, tables: Collection[str]) -> No
         _make_again(connection, [batch for (batch,) in found])
 
 
-def make_homes(connection: duckdb.DuckDBPyConnection) -> None:
-    """Fill `clip_homes`, once uploads and clips are there."""
-    connection.execute("INSERT INTO clip_homes FROM clip_homes_now")
+def make_first_uploads(connection: duckdb.DuckDBPyConnection) -> None:
+    """Fill `clip_first_uploads`, once uploads and clips are there."""
+    connection.execute("INSERT INTO clip_first_uploads FROM clip_first_uploads_now")
 
 
 def make_all(connection: duckdb.DuckDBPyConnection) -> None:
@@ -97,32 +102,36 @@ def make_all(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f"INSERT INTO {name} FROM {name}_now")
 
 
-def _move_homes(connection: duckdb.DuckDBPyConnection, tables: Collection[str]) -> list[str]:
-    """Correct `clip_homes`; put the clips that are new there, or moved, into `moved_clips`; return the homes left."""
+def _move_clips(connection: duckdb.DuckDBPyConnection, tables: Collection[str]) -> list[datetime]:
+    """Correct `clip_first_uploads`, and return the times that clips had which are new there or changed.
+
+    These clips are in `moved_clips` then.
+    """
     new = [f"SELECT clip_id FROM new_{table}" for table in ("uploads", "clips") if table in tables]
     if not new:
         return []
-    connection.execute(_CHANGED_HOMES.format(touched=_all_of(new)))
-    left = [home for (home,) in connection.execute("SELECT DISTINCT old_home FROM moved_clips").fetchall()]
+    connection.execute(_CHANGED_CLIPS.format(touched=_all_of(new)))
+    left = [time for (time,) in connection.execute("SELECT DISTINCT old_time FROM moved_clips").fetchall()]
     if left:
-        connection.execute("DELETE FROM clip_homes WHERE clip_id IN (SELECT clip_id FROM moved_clips)")
-        connection.execute("INSERT INTO clip_homes SELECT clip_id, home_batch FROM moved_clips")
+        connection.execute("DELETE FROM clip_first_uploads WHERE clip_id IN (SELECT clip_id FROM moved_clips)")
+        connection.execute("INSERT INTO clip_first_uploads SELECT clip_id, first_upload_at FROM moved_clips")
     return left
 
 
-def _move_rows(connection: duckdb.DuckDBPyConnection, left: Sequence[str]) -> None:
-    """Give the rows that stand in the homes `left` that of their clip: it came after them, or was held earlier."""
+def _move_rows(connection: duckdb.DuckDBPyConnection, left: Sequence[datetime]) -> None:
+    """Give the rows that have one of the times `left` that of their clip: it came after them, or was held earlier."""
     tables = {table.name: table.about for table in TABLES.values() if table.about}
     found = " UNION ALL ".join(
-        f"SELECT '{name}' WHERE EXISTS (FROM {name} WHERE home_batch IN (SELECT unnest($left)))" for name in tables
+        f"SELECT '{name}' WHERE EXISTS (FROM {name} WHERE first_upload_at IN (SELECT unnest($left)))" for name in tables
     )
     there = {name for (name,) in connection.execute(found, {"left": left}).fetchall()}
     for name in (name for name in tables if name in there):  # in the order of TABLES: windows before what is about them
-        other, key = ("clip_homes", "clip_id") if tables[name] == "clip" else ("windows", "window_id")
+        other, key = ("clip_first_uploads", "clip_id") if tables[name] == "clip" else ("windows", "window_id")
         connection.execute(
             f"""
-            UPDATE {name} t SET home_batch = o.home_batch FROM {other} o
-            WHERE t.home_batch IN (SELECT unnest($left)) AND o.{key} = t.{key} AND o.home_batch <> t.home_batch
+            UPDATE {name} t SET first_upload_at = o.first_upload_at FROM {other} o
+            WHERE t.first_upload_at IN (SELECT unnest($left)) AND o.{key} = t.{key}
+              AND o.first_upload_at <> t.first_upload_at
             """,
             {"left": left},
         )

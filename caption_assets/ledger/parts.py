@@ -4,6 +4,7 @@ A part is one Parquet file of one table, `ledger/parts/<table>/<batch>/<run>.par
 name, flushed to disk and renamed: a file under its final name is complete.
 """
 
+import io
 import json
 import os
 import uuid
@@ -58,14 +59,20 @@ def write_temporary_part(folder: Path, frame: pl.DataFrame) -> Path:
     """Write `frame` to a temporary file in `folder` and flush it to disk. Rename it to commit it."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f".{uuid.uuid4().hex}.tmp"
-    write_part(frame, path)
+    try:
+        write_part(frame, path)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
     return path
 
 
 def write_part(frame: pl.DataFrame, path: Path) -> None:
     """Write `frame` to `path` and flush it to disk."""
+    content = io.BytesIO()  # written by polars itself, a full disk is "Invalid thrift"
+    frame.write_parquet(content, compression="zstd", statistics=True)
     with path.open("wb") as file:
-        frame.write_parquet(file, compression="zstd", statistics=True)
+        file.write(content.getbuffer())
         file.flush()
         os.fsync(file.fileno())
 

@@ -45,7 +45,7 @@ class Column:
 class Table:
     """A table: `key` names the columns that identify a row.
 
-    A row that is about a clip or a window has one more column in the database, not in the parts: `home_batch`, see
+    A row that is about a clip or a window has one more column in the database, not in the parts: `first_upload_at`, see
     `sql/views.sql`.
     """
 
@@ -63,14 +63,14 @@ class Table:
     @property
     def database_columns(self) -> tuple[str, ...]:
         """Names of the columns in the database."""
-        return (*(column.name for column in self.columns), *(("home_batch",) if self.about else ()))
+        return (*(column.name for column in self.columns), *(("first_upload_at",) if self.about else ()))
 
     @property
     def ddl(self) -> str:
         """The CREATE TABLE statement. Keys are kept by anti-join on insert, which costs a third of an index."""
         lines = [f"  {c.name} {c.type}{'' if c.nullable else ' NOT NULL'}" for c in self.columns]
         if self.about:
-            lines.append("  home_batch VARCHAR NOT NULL")
+            lines.append("  first_upload_at TIMESTAMPTZ NOT NULL")
         return f"CREATE TABLE IF NOT EXISTS {self.name} (\n" + ",\n".join(lines) + "\n)"
 
 

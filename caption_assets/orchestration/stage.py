@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import dagster as dg
 
 from caption_assets import __version__
+from caption_assets.ledger.compaction import MANY
 from caption_assets.ledger.database import Ledger, LedgerError
 from caption_assets.ledger.journal import Journal, left_behind
 from caption_assets.ledger.parts import Row
@@ -202,6 +203,10 @@ def stage(
             context.log.error(f"{batch}: the failed run could not be recorded: {second}")
         raise
     run.commit({"runs": [run.run_row("partial" if run.failed else "ok")]})
+    try:
+        run.ledger.compact(at_least=MANY)
+    except (LedgerError, OSError) as fault:
+        context.log.warning(f"small parts of the ledger stay as they are: {fault}")
     context.log.info(f"{batch}: {run.summary(unit)} in {run.seconds:.1f} s")
     for listener in listeners:
         listener.finished(asset, batch, run.summary(unit), run.seconds)

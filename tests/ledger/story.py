@@ -290,7 +290,7 @@ def derived_faults(ledger: Ledger) -> dict[str, object]:
     """Return what differs between the derived tables and the views that say what they should hold."""
     faults: dict[str, object] = {}
     with ledger._locked() as connection:
-        for name in ("clip_homes", *BY_BATCH):
+        for name in ("clip_first_uploads", *BY_BATCH):
             there, wanted = (
                 sorted(map(repr, connection.execute(f"FROM {n}").fetchall())) for n in (name, f"{name}_now")
             )
@@ -299,11 +299,11 @@ def derived_faults(ledger: Ledger) -> dict[str, object]:
         for table in TABLES.values():
             if table.about is None:
                 continue
-            known, key = ("clip_homes", "clip_id") if table.about == "clip" else ("windows", "window_id")
+            known, key = ("clip_first_uploads", "clip_id") if table.about == "clip" else ("windows", "window_id")
             wrong = connection.execute(f"""
-                SELECT t.home_batch, o.home_batch FROM {table.name} t LEFT JOIN {known} o ON o.{key} = t.{key}
-                WHERE t.home_batch <> coalesce(o.home_batch, '')
+                SELECT t.first_upload_at, o.first_upload_at FROM {table.name} t LEFT JOIN {known} o ON o.{key} = t.{key}
+                WHERE t.first_upload_at <> coalesce(o.first_upload_at, 'epoch')
             """).fetchall()
             if wrong:
-                faults[f"homes of {table.name}"] = wrong
+                faults[f"first uploads of {table.name}"] = wrong
     return faults

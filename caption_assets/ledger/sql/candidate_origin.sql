@@ -8,8 +8,8 @@ SELECT k.*, r.params, r.engine, r.engine_version, r.model_id, r.model_revision, 
        ) AS batch
 FROM caption_candidates k
 JOIN recipes r ON r.recipe_id = k.recipe_id
-JOIN windows w ON w.window_id = k.window_id AND w.home_batch = k.home_batch
+JOIN windows w ON w.window_id = k.window_id AND w.first_upload_at = k.first_upload_at
 JOIN recipes wr ON wr.recipe_id = w.recipe_id
 LEFT JOIN prompts p ON p.prompt_sha256 = r.prompt_sha256
-LEFT JOIN caption_candidates parent ON parent.candidate_id = k.parent_candidate_id AND parent.home_batch = k.home_batch
+LEFT JOIN caption_candidates parent ON parent.candidate_id = k.parent_candidate_id AND parent.first_upload_at = k.first_upload_at
 WHERE k.candidate_id = $candidate;

@@ -3,12 +3,12 @@ WITH decided AS MATERIALIZED (
   SELECT * FROM batch_decisions WHERE batch = $batch
 ),
 kept AS (
-  SELECT b.batch, b.window_id, b.home_batch, b.is_current, b.decision_id, d.candidate_id, d.rank, d.reason_code, d.policy, d.decided_by,
+  SELECT b.batch, b.window_id, b.first_upload_at, b.is_current, b.decision_id, d.candidate_id, d.rank, d.reason_code, d.policy, d.decided_by,
          k.text, k.status, k.stage, k.seed, k.recipe_id
   FROM decided b
   JOIN retention_decisions d
-    ON d.decision_id = b.decision_id AND d.window_id = b.decided_window_id AND d.home_batch = b.home_batch AND d.action = 'keep'
-  JOIN caption_candidates k ON k.candidate_id = d.candidate_id AND k.home_batch = d.home_batch
+    ON d.decision_id = b.decision_id AND d.window_id = b.decided_window_id AND d.first_upload_at = b.first_upload_at AND d.action = 'keep'
+  JOIN caption_candidates k ON k.candidate_id = d.candidate_id AND k.first_upload_at = d.first_upload_at
 ),
 best AS (
   SELECT * FROM kept QUALIFY row_number() OVER (PARTITION BY window_id ORDER BY rank, candidate_id) = 1
@@ -21,7 +21,7 @@ considered AS (
          string_agg(DISTINCT d.reason_code, ', ' ORDER BY d.reason_code) AS reasons
   FROM decided b
   JOIN retention_decisions d
-    ON d.decision_id = b.decision_id AND d.window_id = b.decided_window_id AND d.home_batch = b.home_batch
+    ON d.decision_id = b.decision_id AND d.window_id = b.decided_window_id AND d.first_upload_at = b.first_upload_at
   GROUP BY b.window_id
 ),
 rules AS MATERIALIZED (
@@ -30,9 +30,9 @@ rules AS MATERIALIZED (
 enhanced AS (
   SELECT e.*
   FROM rules r
-  JOIN (SELECT DISTINCT home_batch FROM batch_window_sets WHERE batch = $batch) h ON true
+  JOIN (SELECT DISTINCT first_upload_at FROM batch_window_sets WHERE batch = $batch) h ON true
   JOIN shown_enhancements e
-    ON e.home_batch = h.home_batch AND e.enhance_recipe_id = r.enhance_recipe_id AND e.on_drift = r.on_drift
+    ON e.first_upload_at = h.first_upload_at AND e.enhance_recipe_id = r.enhance_recipe_id AND e.on_drift = r.on_drift
    AND e.drift_recipe_id IS NOT DISTINCT FROM r.drift_recipe_id
 ),
 preview AS (

@@ -5,7 +5,7 @@ JOIN recipes b_rule ON b_rule.recipe_id = b.recipe_id AND (b_rule.params->>'on_d
 JOIN current_recipes r ON r.kind = 'enhance' AND r.batch = b.batch
 JOIN current_recipes d ON d.kind = 'drift' AND d.batch = b.batch
 JOIN enhanced_captions e ON e.recipe_id = r.recipe_id AND e.status IN ('ok', 'truncated')
-LEFT JOIN drift_checks c ON c.enhanced_id = e.enhanced_id AND c.home_batch = e.home_batch AND c.recipe_id = d.recipe_id
+LEFT JOIN drift_checks c ON c.enhanced_id = e.enhanced_id AND c.first_upload_at = e.first_upload_at AND c.recipe_id = d.recipe_id
 WHERE b.kind = 'on_drift' AND b.batch = $batch
   AND e.window_id IN (SELECT window_id FROM batch_windows WHERE batch = $batch)
 QUALIFY row_number() OVER (PARTITION BY e.enhanced_id ORDER BY c.created_at DESC, c.check_id) = 1

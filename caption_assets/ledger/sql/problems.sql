@@ -18,7 +18,7 @@ UNION ALL
 SELECT 'caption', w.name || ' window ' || w.window_index, k.error
 FROM missing_captions m
 JOIN batch_windows w ON w.batch = m.batch AND w.window_id = m.window_id
-LEFT JOIN caption_candidates k ON k.window_id = m.window_id AND k.home_batch = w.home_batch AND k.recipe_id = m.recipe_id AND k.status = 'error'
+LEFT JOIN caption_candidates k ON k.window_id = m.window_id AND k.first_upload_at = w.first_upload_at AND k.recipe_id = m.recipe_id AND k.status = 'error'
 WHERE m.batch = $batch
 QUALIFY row_number() OVER (PARTITION BY m.window_id ORDER BY k.attempt DESC, k.sample_index) = 1
 UNION ALL
@@ -27,7 +27,7 @@ SELECT 'caption', w.name || ' window ' || w.window_index,
 FROM batch_windows w
 JOIN batch_decisions b ON b.batch = w.batch AND b.window_id = w.window_id
 JOIN retention_decisions d
-  ON d.decision_id = b.decision_id AND d.window_id = b.decided_window_id AND d.home_batch = b.home_batch
+  ON d.decision_id = b.decision_id AND d.window_id = b.decided_window_id AND d.first_upload_at = b.first_upload_at
 WHERE w.batch = $batch AND b.duplicate_of IS NULL AND NOT starts_with(b.decided_by, 'user:')
   AND NOT EXISTS (SELECT 1 FROM missing_captions m WHERE m.batch = w.batch AND m.window_id = w.window_id)
 GROUP BY w.name, w.window_index
@@ -37,9 +37,9 @@ SELECT 'enhancement', w.name || ' window ' || w.window_index, e.error
 FROM batch_windows w
 JOIN batch_decisions b ON b.batch = w.batch AND b.window_id = w.window_id AND b.duplicate_of IS NULL
 JOIN retention_decisions d
-  ON d.decision_id = b.decision_id AND d.window_id = b.decided_window_id AND d.home_batch = b.home_batch AND d.action = 'keep'
+  ON d.decision_id = b.decision_id AND d.window_id = b.decided_window_id AND d.first_upload_at = b.first_upload_at AND d.action = 'keep'
 JOIN current_recipes r ON r.kind = 'enhance' AND r.batch = w.batch
-JOIN enhanced_captions e ON e.candidate_id = d.candidate_id AND e.home_batch = d.home_batch AND e.recipe_id = r.recipe_id
+JOIN enhanced_captions e ON e.candidate_id = d.candidate_id AND e.first_upload_at = d.first_upload_at AND e.recipe_id = r.recipe_id
 WHERE w.batch = $batch
 QUALIFY row_number() OVER (PARTITION BY e.candidate_id ORDER BY e.attempt DESC) = 1 AND e.status = 'error'
 UNION ALL

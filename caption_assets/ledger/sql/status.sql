@@ -25,7 +25,7 @@ served AS (
          count(DISTINCT b.window_id) FILTER (WHERE NOT b.is_current) AS captions_not_current
   FROM decided b
   JOIN retention_decisions d
-    ON d.decision_id = b.decision_id AND d.window_id = b.decided_window_id AND d.home_batch = b.home_batch AND d.action = 'keep'
+    ON d.decision_id = b.decision_id AND d.window_id = b.decided_window_id AND d.first_upload_at = b.first_upload_at AND d.action = 'keep'
   GROUP BY b.batch
 ),
 improved AS (
@@ -33,10 +33,10 @@ improved AS (
          count(DISTINCT w.window_id) FILTER (e.drift = 'drifted') AS enhancements_drifted
   FROM decided w
   JOIN retention_decisions d
-    ON d.decision_id = w.decision_id AND d.window_id = w.decided_window_id AND d.home_batch = w.home_batch AND d.action = 'keep'
+    ON d.decision_id = w.decision_id AND d.window_id = w.decided_window_id AND d.first_upload_at = w.first_upload_at AND d.action = 'keep'
   JOIN enhancement_rules r ON r.batch = w.batch
   JOIN shown_enhancements e
-    ON e.candidate_id = d.candidate_id AND e.home_batch = d.home_batch AND e.enhance_recipe_id = r.enhance_recipe_id
+    ON e.candidate_id = d.candidate_id AND e.first_upload_at = d.first_upload_at AND e.enhance_recipe_id = r.enhance_recipe_id
    AND e.on_drift = r.on_drift AND e.drift_recipe_id IS NOT DISTINCT FROM r.drift_recipe_id
   GROUP BY w.batch
 ),

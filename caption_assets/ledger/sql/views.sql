@@ -2,24 +2,26 @@
 -- clip in two batches is one clip.
 --
 -- How a statement stays fast. DuckDB plans a view by pasting its text, so that deep nesting costs more than the rows:
--- * What a batch holds and shows is kept as rows in batch_choices and batch_window_sets. Their text is in the views
---   `batch_choices_now` and `batch_window_sets_now`, which only `derived.py` reads, after commits that can change them.
--- * Every row about a window stands, in its table, near the rows of the windows that came with it. `home_batch`, the batch
---   that first held the clip, says where. Join on it too (`k.window_id = w.window_id AND k.home_batch = w.home_batch`), and
---   a question about one batch reads that part of the table alone. Rows of one window always have the same home_batch.
--- * Join before grouping: a subquery that groups a whole table is run over the whole table.
+-- * What a batch holds and shows is kept as rows in batch_choices, batch_window_sets and batch_duplicates. Their text is in
+--   the views `<name>_now`, which only `derived.py` reads, after commits that can change what they say.
+-- * Every row about a window has `first_upload_at`, when a batch first held the clip. Rows of one time stand near each other
+--   in every table. Join on it too (`k.window_id = w.window_id AND k.first_upload_at = w.first_upload_at`), and a question
+--   about one batch reads that part of the table alone. Rows of one window always have the same.
+-- * Join before grouping: a subquery that groups a whole table is run over the whole table. Likewise what is on the right
+--   of a LEFT JOIN is read whole: narrow it there, by an inner join or a constant.
+-- * SEMI JOIN and ANTI JOIN, not EXISTS with a view inside, which is run per value.
 
--- The batch that first held each clip, a part of a file with its file.
-CREATE OR REPLACE VIEW clip_homes_now AS
-SELECT clip_id, min(home).batch AS home_batch
+-- When a batch first held each clip, a part of a file with its file.
+CREATE OR REPLACE VIEW clip_first_uploads_now AS
+SELECT clip_id, min(created_at) AS first_upload_at
 FROM (
-  SELECT clip_id, {'created_at': created_at, 'batch': batch} AS home FROM uploads WHERE clip_id IS NOT NULL
+  SELECT clip_id, created_at FROM uploads WHERE clip_id IS NOT NULL
   UNION ALL
-  SELECT c.clip_id, {'created_at': u.created_at, 'batch': u.batch} FROM clips c JOIN uploads u ON u.clip_id = c.source_clip_id
+  SELECT c.clip_id, u.created_at FROM clips c JOIN uploads u ON u.clip_id = c.source_clip_id
 )
 GROUP BY clip_id;
 
-CREATE TABLE IF NOT EXISTS clip_homes AS FROM clip_homes_now WITH NO DATA;
+CREATE TABLE IF NOT EXISTS clip_first_uploads AS FROM clip_first_uploads_now WITH NO DATA;
 
 -- The newest row of each path: what the batch holds now.
 CREATE OR REPLACE VIEW live_uploads AS
@@ -95,7 +97,7 @@ SELECT s.*
 FROM window_sets s
 WHERE s.status <> 'error' AND s.n_windows = (
   SELECT count(*) FROM windows w
-  WHERE w.clip_id = s.clip_id AND w.recipe_id = s.recipe_id AND w.home_batch = s.home_batch
+  WHERE w.clip_id = s.clip_id AND w.recipe_id = s.recipe_id AND w.first_upload_at = s.first_upload_at
 );
 
 -- Of the ways in which each file of a batch can be shown as clips, the one that is: the current one as soon as all its
@@ -107,9 +109,9 @@ SELECT * EXCLUDE (all_cut, cut_at),
          ORDER BY all_cut DESC, is_current DESC, cut_at DESC NULLS LAST, split_recipe_id
        ) = 1 AS is_shown
 FROM (
-  SELECT b.*, h.home_batch, bool_and(w.cut_at IS NOT NULL) OVER way AS all_cut, max(w.cut_at) OVER way AS cut_at
+  SELECT b.*, h.first_upload_at, bool_and(w.cut_at IS NOT NULL) OVER way AS all_cut, max(w.cut_at) OVER way AS cut_at
   FROM batch_file_clips_now b
-  JOIN clip_homes h ON h.clip_id = b.clip_id
+  JOIN clip_first_uploads h ON h.clip_id = b.clip_id
   LEFT JOIN (SELECT clip_id, max(created_at) AS cut_at FROM window_sets GROUP BY clip_id) w ON w.clip_id = b.clip_id
   WINDOW way AS (PARTITION BY b.batch, b.source_clip_id, b.split_recipe_id)
 );
@@ -137,7 +139,7 @@ QUALIFY row_number() OVER (PARTITION BY c.clip_id ORDER BY c.created_at DESC, c.
 CREATE OR REPLACE VIEW batch_window_sets_now AS
 SELECT b.batch, b.clip_id, b.source_clip_id, b.path, b.name, b.original_caption,
        coalesce(b.source_start_frame, 0) AS clip_start_frame, coalesce(b.source_start_s, 0) AS clip_start_s,
-       s.recipe_id, s.n_windows, s.status, s.error, s.home_batch,
+       s.recipe_id, s.n_windows, s.status, s.error, s.first_upload_at,
        b.is_current AND coalesce(s.recipe_id = r.recipe_id, false) AS is_current
 FROM batch_choices b
 JOIN complete_window_sets s ON s.clip_id = b.clip_id
@@ -154,7 +156,7 @@ CREATE OR REPLACE VIEW batch_windows AS
 SELECT s.batch, s.path, s.name, s.source_clip_id, s.clip_start_frame, s.clip_start_s, s.original_caption,
        s.is_current AS window_is_current, w.*
 FROM batch_window_sets s
-JOIN windows w ON w.clip_id = s.clip_id AND w.recipe_id = s.recipe_id AND w.home_batch = s.home_batch;
+JOIN windows w ON w.clip_id = s.clip_id AND w.recipe_id = s.recipe_id AND w.first_upload_at = s.first_upload_at;
 
 CREATE OR REPLACE VIEW live_windows AS
 SELECT w.*
@@ -171,16 +173,18 @@ WHERE NOT EXISTS (
 );
 
 -- Windows that are collapsed into an earlier window of their clip, by the dedupe recipe that is current for the batch.
-CREATE OR REPLACE VIEW batch_duplicates AS
+CREATE OR REPLACE VIEW batch_duplicates_now AS
 SELECT w.batch, w.clip_id, w.window_id, d.duplicate_of, d.recipe_id, d.mode, d.distance, d.evidence, d.created_at,
-       w.window_is_current, w.original_caption, w.home_batch
+       w.window_is_current, w.original_caption, w.first_upload_at
 FROM window_duplicates d
 JOIN current_recipes r ON r.kind = 'dedupe' AND r.recipe_id = d.recipe_id
 JOIN batch_windows w
-  ON w.batch = r.batch AND w.window_id = d.window_id AND w.home_batch = d.home_batch AND w.status = 'ok'
+  ON w.batch = r.batch AND w.window_id = d.window_id AND w.first_upload_at = d.first_upload_at AND w.status = 'ok'
 JOIN windows o
-  ON o.window_id = d.duplicate_of AND o.home_batch = w.home_batch AND o.clip_id = w.clip_id
+  ON o.window_id = d.duplicate_of AND o.first_upload_at = w.first_upload_at AND o.clip_id = w.clip_id
  AND o.recipe_id = w.recipe_id AND o.status = 'ok';
+
+CREATE TABLE IF NOT EXISTS batch_duplicates AS FROM batch_duplicates_now WITH NO DATA;
 
 -- The increment: windows with fewer final candidates than their recipe asks for. An error is none. An empty or refused
 -- first stage is final, since there is nothing to refine. A window that is collapsed needs none.
@@ -201,12 +205,12 @@ FROM (
     WHERE r.kind = 'caption'
   ) c ON c.batch = w.batch
   LEFT JOIN caption_candidates k
-    ON k.window_id = w.window_id AND k.home_batch = w.home_batch AND k.recipe_id = c.recipe_id AND k.status <> 'error'
+    ON k.window_id = w.window_id AND k.first_upload_at = w.first_upload_at AND k.recipe_id = c.recipe_id AND k.status <> 'error'
   WHERE w.status = 'ok'
   GROUP BY w.batch, w.window_id, w.clip_id, c.recipe_id, c.n
 ) m
-WHERE m.have < m.n
-  AND NOT EXISTS (SELECT 1 FROM batch_duplicates d WHERE d.batch = m.batch AND d.window_id = m.window_id);
+ANTI JOIN batch_duplicates d ON d.batch = m.batch AND d.window_id = m.window_id
+WHERE m.have < m.n;
 
 -- The decision that each batch shows of a window. Of the decisions on one window's candidates a person beats a policy, the
 -- current caption recipe beats an older one, the current policy beats an older one, one that compared with this batch's
@@ -215,23 +219,23 @@ WHERE m.have < m.n
 -- decided_window_id is the window whose candidates were judged; duplicate_of is set where that is another one.
 CREATE OR REPLACE VIEW batch_decisions AS
 SELECT batch, window_id, decision_id, recipe_id, policy_recipe_id, decided_by, created_at, is_current, decided_window_id,
-       nullif(decided_window_id, window_id) AS duplicate_of, home_batch
+       nullif(decided_window_id, window_id) AS duplicate_of, first_upload_at
 FROM (
   SELECT d.batch, d.window_id, d.decided_window_id, d.decision_id, d.recipe_id, d.policy_recipe_id, d.decided_by,
-         d.created_at, d.keeps, d.home_batch,
+         d.created_at, d.keeps, d.first_upload_at,
          coalesce(d.recipe_id = c.recipe_id, false) AND d.window_is_current AS is_current
   FROM (
-    SELECT s.batch, s.window_id, s.decided_window_id, s.window_is_current, s.original_caption, s.home_batch,
+    SELECT s.batch, s.window_id, s.decided_window_id, s.window_is_current, s.original_caption, s.first_upload_at,
            d.decision_id, d.recipe_id, d.policy_recipe_id, d.reference_sha256, d.decided_by, d.created_at,
            bool_or(d.action = 'keep') AS keeps
     FROM (
-      SELECT batch, window_id, window_id AS decided_window_id, window_is_current, original_caption, home_batch
+      SELECT batch, window_id, window_id AS decided_window_id, window_is_current, original_caption, first_upload_at
       FROM batch_windows
       UNION ALL
-      SELECT batch, window_id, duplicate_of, window_is_current, original_caption, home_batch FROM batch_duplicates
+      SELECT batch, window_id, duplicate_of, window_is_current, original_caption, first_upload_at FROM batch_duplicates
     ) s
-    JOIN retention_decisions d ON d.window_id = s.decided_window_id AND d.home_batch = s.home_batch
-    GROUP BY s.batch, s.window_id, s.decided_window_id, s.window_is_current, s.original_caption, s.home_batch,
+    JOIN retention_decisions d ON d.window_id = s.decided_window_id AND d.first_upload_at = s.first_upload_at
+    GROUP BY s.batch, s.window_id, s.decided_window_id, s.window_is_current, s.original_caption, s.first_upload_at,
              d.decision_id, d.recipe_id, d.policy_recipe_id, d.reference_sha256, d.decided_by, d.created_at
     -- Of what people said, the last, unless it takes the one before back: as in standing_decisions, for these windows.
     QUALIFY NOT starts_with(d.decided_by, 'user:')
@@ -268,7 +272,7 @@ LEFT JOIN batch_decisions b ON b.batch = d.batch AND b.window_id = d.window_id
 WHERE b.window_id IS NULL OR b.duplicate_of IS NOT NULL;
 
 CREATE OR REPLACE VIEW latest_decision AS
-SELECT batch, window_id, decision_id, decided_by, is_current, decided_window_id, duplicate_of, home_batch
+SELECT batch, window_id, decision_id, decided_by, is_current, decided_window_id, duplicate_of, first_upload_at
 FROM batch_decisions
 QUALIFY row_number() OVER (
   PARTITION BY window_id
@@ -284,9 +288,9 @@ FROM batch_windows w
 JOIN (
   SELECT * FROM previews
   QUALIFY row_number() OVER (
-    PARTITION BY home_batch, window_id, coalesce(parse_dirpath(uri), recipe_id) ORDER BY created_at DESC, run_id
+    PARTITION BY first_upload_at, window_id, coalesce(parse_dirpath(uri), recipe_id) ORDER BY created_at DESC, run_id
   ) = 1
-) p ON p.window_id = w.window_id AND p.home_batch = w.home_batch
+) p ON p.window_id = w.window_id AND p.first_upload_at = w.first_upload_at
 LEFT JOIN current_recipes r ON r.kind = 'preview' AND r.batch = w.batch
 QUALIFY row_number() OVER (
   PARTITION BY w.batch, w.window_id
@@ -320,15 +324,15 @@ FROM batch_windows w
 JOIN enhancement_rules r ON r.batch = w.batch
 LEFT JOIN batch_decisions b ON b.batch = w.batch AND b.window_id = w.window_id
 LEFT JOIN retention_decisions d
-  ON d.decision_id = b.decision_id AND d.window_id = b.decided_window_id AND d.home_batch = b.home_batch AND d.action = 'keep'
-LEFT JOIN caption_candidates k ON k.candidate_id = d.candidate_id AND k.home_batch = d.home_batch
+  ON d.decision_id = b.decision_id AND d.window_id = b.decided_window_id AND d.first_upload_at = b.first_upload_at AND d.action = 'keep'
+LEFT JOIN caption_candidates k ON k.candidate_id = d.candidate_id AND k.first_upload_at = d.first_upload_at
 WHERE b.duplicate_of IS NULL AND enhancement_skip(w.status, b.decision_id IS NOT NULL, k.status) IS NOT NULL;
 
 -- The enhancement of each caption under each set of rules in use, with its newest drift check, and what is shown:
 -- enhanced_status is ok or truncated (the text), flagged (the text, which drifted), fallback or unchecked (the caption in
 -- its place), or empty, refused or error (nothing).
 CREATE OR REPLACE VIEW shown_enhancements AS
-SELECT r.enhance_recipe_id, r.drift_recipe_id, r.on_drift, e.candidate_id, e.home_batch, e.enhanced_id, e.text,
+SELECT r.enhance_recipe_id, r.drift_recipe_id, r.on_drift, e.candidate_id, e.first_upload_at, e.enhanced_id, e.text,
        c.status AS drift,
        CASE WHEN e.status NOT IN ('ok', 'truncated') THEN e.status
             WHEN r.on_drift = 'fallback' AND c.status IS NULL THEN 'unchecked'
@@ -339,12 +343,12 @@ SELECT r.enhance_recipe_id, r.drift_recipe_id, r.on_drift, e.candidate_id, e.hom
 FROM (SELECT DISTINCT enhance_recipe_id, drift_recipe_id, on_drift FROM enhancement_rules) r
 JOIN (
   SELECT * FROM enhanced_captions
-  QUALIFY row_number() OVER (PARTITION BY home_batch, recipe_id, candidate_id ORDER BY status = 'error', attempt DESC) = 1
+  QUALIFY row_number() OVER (PARTITION BY first_upload_at, recipe_id, candidate_id ORDER BY status = 'error', attempt DESC) = 1
 ) e ON e.recipe_id = r.enhance_recipe_id
 LEFT JOIN (
   SELECT * FROM drift_checks
-  QUALIFY row_number() OVER (PARTITION BY home_batch, enhanced_id, recipe_id ORDER BY created_at DESC, check_id) = 1
-) c ON c.enhanced_id = e.enhanced_id AND c.home_batch = e.home_batch AND c.recipe_id = r.drift_recipe_id;
+  QUALIFY row_number() OVER (PARTITION BY first_upload_at, enhanced_id, recipe_id ORDER BY created_at DESC, check_id) = 1
+) c ON c.enhanced_id = e.enhanced_id AND c.first_upload_at = e.first_upload_at AND c.recipe_id = r.drift_recipe_id;
 
 -- The enhanced caption as it is shown: the text, or the caption where that stands in its place.
 CREATE OR REPLACE MACRO enhanced_caption(enhanced_status, enhanced_text, caption) AS
@@ -362,11 +366,11 @@ SELECT w.clip_id, w.window_id, w.window_index, w.start_frame, w.end_frame, w.sta
        enhanced_caption(e.enhanced_status, e.text, k.text) AS enhanced_caption, e.enhanced_status, e.drift
 FROM latest_decision l
 JOIN retention_decisions d
-  ON d.decision_id = l.decision_id AND d.window_id = l.decided_window_id AND d.home_batch = l.home_batch AND d.action = 'keep'
-JOIN caption_candidates k ON k.candidate_id = d.candidate_id AND k.home_batch = d.home_batch
+  ON d.decision_id = l.decision_id AND d.window_id = l.decided_window_id AND d.first_upload_at = l.first_upload_at AND d.action = 'keep'
+JOIN caption_candidates k ON k.candidate_id = d.candidate_id AND k.first_upload_at = d.first_upload_at
 JOIN recipes r ON r.recipe_id = k.recipe_id
-JOIN windows w ON w.window_id = l.window_id AND w.home_batch = l.home_batch
+JOIN windows w ON w.window_id = l.window_id AND w.first_upload_at = l.first_upload_at
 LEFT JOIN enhancement_rules u ON u.batch = l.batch
 LEFT JOIN shown_enhancements e
-  ON e.candidate_id = k.candidate_id AND e.home_batch = k.home_batch AND e.enhance_recipe_id = u.enhance_recipe_id
+  ON e.candidate_id = k.candidate_id AND e.first_upload_at = k.first_upload_at AND e.enhance_recipe_id = u.enhance_recipe_id
  AND e.on_drift = u.on_drift AND e.drift_recipe_id IS NOT DISTINCT FROM u.drift_recipe_id;

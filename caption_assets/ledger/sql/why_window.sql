@@ -5,7 +5,8 @@ SELECT w.window_id, w.clip_id, w.window_index, w.start_frame, w.end_frame, w.sta
         FROM live_uploads u WHERE u.clip_id = coalesce(s.source_clip_id, w.clip_id)) AS files
 FROM windows w
 LEFT JOIN (
-  SELECT DISTINCT clip_id, source_clip_id, source_start_s, source_end_s FROM clips WHERE source_clip_id IS NOT NULL
+  SELECT clip_id, source_clip_id, source_start_s, source_end_s FROM clips
+  WHERE source_clip_id IS NOT NULL AND clip_id = (SELECT clip_id FROM windows WHERE window_id = $window)
   QUALIFY row_number() OVER (PARTITION BY clip_id ORDER BY created_at DESC, recipe_id) = 1
 ) s ON s.clip_id = w.clip_id
 WHERE w.window_id = $window;
