@@ -18,8 +18,8 @@ class EngineDied(RuntimeError):
     """The engine cannot serve any further request; unfinished requests may be sent to a fresh one."""
 
 
-class EngineUnavailable(RuntimeError):
-    """An engine or its model cannot be had here. The message says why, and what to do."""
+class EngineUnavailable(EngineDied):
+    """The engine cannot be had now, and a fresh one could not either: no server answers, or it refuses the key."""
 
 
 @dataclass(frozen=True)
