@@ -13,7 +13,7 @@ import click
 
 from caption_assets import __version__
 from caption_assets.engines.protocol import EngineUnavailable
-from caption_assets.engines.registry import UnknownEngine
+from caption_assets.engines.registry import AUTO, ENGINES, UnknownEngine
 from caption_assets.ledger.database import Ledger, LedgerError
 from caption_assets.root import RootError, RootFolder
 from caption_assets.settings import Settings, SettingsError
@@ -109,7 +109,7 @@ def in_one_line(text: str) -> str:
 @cli.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--batch", default=None, help="Name of the batch; by default made from the paths.")
-@click.option("--engine", default="auto", show_default=True, help="auto, signal.")
+@click.option("--engine", default="auto", show_default=True, help=f"{AUTO}, {', '.join(ENGINES)}.")
 @root_option
 @set_option
 @json_option
@@ -203,7 +203,7 @@ def retain(policy: str, batch: str | None, root: str | None, as_json: bool) -> N
 
 @cli.command()
 @batch_option
-@click.option("--engine", default="auto", show_default=True, help="auto, signal.")
+@click.option("--engine", default="auto", show_default=True, help=f"{AUTO}, {', '.join(ENGINES)}.")
 @root_option
 @set_option
 @json_option

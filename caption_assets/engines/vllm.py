@@ -53,9 +53,11 @@ from caption_assets.engines.weights import fetch, locate
 LOOKAHEAD = 1.5
 """Requests in flight over those whose tokens fill the engine's cache of keys and values: the rest is in preparation."""
 FEWEST_IN_FLIGHT = 4
+MOST_BYTES = 8 << 30
 CLOSE_S = 10.0
 """How long a process of the engine gets to end before it is killed."""
-PROBE_FRAMES = 4
+PROBE_FRAMES, PROBE_SECONDS = 4, 2.0
+"""Frames of the video that a model is tried out with, a second apart, so that pairs of them are two."""
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +115,7 @@ class VllmEngine:
         self._names = count()
         self._dead: EngineDied | None = None
         self._closed = False
-        self._mean_tokens: float | None = None
+        self._tokens, self._bytes = RecentMean(), RecentMean()
         self._pool = ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 2)), "prepare")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True)
@@ -173,7 +175,8 @@ class VllmEngine:
             self._guard.kill()
             self._guard.wait(CLOSE_S)
         self._pool.shutdown(wait=False, cancel_futures=True)
-        self._call(_cancel_all(), CLOSE_S)
+        with suppress(TimeoutError):  # interrupted while loading, the loop is still in vLLM's constructor
+            self._call(_cancel_all(), CLOSE_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(CLOSE_S)
         self._engine = None
@@ -244,8 +247,8 @@ class VllmEngine:
         except Exception as error:
             self._fail(error, request, feed, range(len(request.seeds)))
             return
-        tokens = len(rendered["prompt_token_ids"]) + len(request.seeds) * request.max_tokens
-        self._mean_tokens = tokens if self._mean_tokens is None else 0.9 * self._mean_tokens + 0.1 * tokens
+        self._tokens.add(len(rendered["prompt_token_ids"]) + len(request.seeds) * request.max_tokens)
+        self._bytes.add(_processed_bytes(request.frames))
         await asyncio.gather(
             *(self._candidate(request, index, prepared, rendered, feed) for index in range(len(request.seeds)))
         )
@@ -262,12 +265,11 @@ class VllmEngine:
         started = time.perf_counter()
         try:
             params = sampling_params(request.sampling, request.seeds[index], request.max_tokens)
-            name = f"{request.request_id}/{index}/{next(self._names)}"
-            final = None
-            async for output in self._engine.generate({**rendered}, params, name):
-                final = output
-            if final is None:
-                raise RuntimeError("vLLM ended the request without an answer")
+            name = f"{request.request_id}/{index}"
+            final = await self._generate(rendered, params, name)
+            if final.outputs[0].finish_reason == "error":
+                # The two sides of vLLM's cache of processed frames had come to differ; now the frames are sent again.
+                final = await self._generate(await self._render(prepared.prompt), params, name)
         except asyncio.CancelledError:
             raise
         except Exception as error:
@@ -275,6 +277,14 @@ class VllmEngine:
             return
         made = _completion(request, index, final, prepared)
         feed.answer(request, replace(made, latency_ms=round(1000 * (time.perf_counter() - started), 3)))
+
+    async def _generate(self, rendered: dict[str, Any], params: Any, name: str) -> Any:
+        final = None
+        async for output in self._engine.generate({**rendered}, params, f"{name}/{next(self._names)}"):
+            final = output
+        if final is None:
+            raise RuntimeError("vLLM ended the request without an answer")
+        return final
 
     def _fail(self, error: Exception, request: Request, feed: Feed, indices: Iterable[int]) -> None:
         """Answer with an error, or end the stream where the engine is dead."""
@@ -299,11 +309,15 @@ class VllmEngine:
         self._most_in_flight = 2 * int(config.scheduler_config.max_num_seqs)
         self._tokenizer = self._engine.renderer.get_tokenizer()
         self._chat = ChatTemplate(self._tokenizer, read_chat_template(path), self._family)
-        if isinstance(self._family, QwenVL) and self._family.prints_times and self._spec.purpose == "caption":
-            self._family = replace(self._family, keeps_markers=self._keeps_markers(self._family))
+        if isinstance(self._family, QwenVL) and self._spec.purpose == "caption":
+            self._family = self._tried_out(self._family)
 
-    def _keeps_markers(self, family: QwenVL) -> bool:
-        """Tell whether this version leaves the chat template's markers around a video, by processing a black one."""
+    def _tried_out(self, family: QwenVL) -> QwenVL:
+        """Return the family as this version of vLLM treats it, found by processing a small black video.
+
+        Versions differ in whether the chat template's markers stay around a video, and old ones do not tell
+        Qwen2.5-VL how far apart its frames are.
+        """
         import numpy as np
 
         shape = FrameShape(PROBE_FRAMES, family.factor, family.factor)
@@ -315,18 +329,28 @@ class VllmEngine:
             "multi_modal_data": {"video": [(black, frames_metadata(frames))]},
             "mm_processor_kwargs": family.processor_options(shape),
         }
-        there = len(self._call(self._render(prompt))["prompt_token_ids"])
+        rendered = self._call(self._render(prompt))
+        field = rendered["mm_kwargs"]["video"][0].get("second_per_grid_ts")
+        if field is not None and abs(float(field.data) - PROBE_SECONDS) > 0.01:
+            log.warning(
+                "vLLM %s tells %s that pairs of frames are %.2f s apart, where they are %.2f; use vLLM 0.32 or newer",
+                installed_version(), self._spec.model, float(field.data), PROBE_SECONDS,
+            )  # fmt: skip
         kept = family.prompt_tokens(family.placeholder, shape, times, lambda text: len(self._token_ids(text)))
-        return there == kept
+        return replace(family, keeps_markers=len(rendered["prompt_token_ids"]) == kept)
 
     def _limit(self) -> int:
-        """Return how many requests may be in flight: those that fill the cache, and some that are being prepared."""
+        """Return how many requests may be in flight: those that fill the cache, and some that are being prepared.
+
+        Fewer where their processed frames, which wait in memory, would take more than 8 GiB.
+        """
         if self._spec.max_in_flight is not None:
             return self._spec.max_in_flight
-        if self._mean_tokens is None or not self._cached_tokens:
+        if not self._tokens.value or not self._cached_tokens:
             return FEWEST_IN_FLIGHT
-        filling = LOOKAHEAD * self._cached_tokens / self._mean_tokens
-        return max(FEWEST_IN_FLIGHT, min(self._most_in_flight, int(filling)))
+        filling = LOOKAHEAD * self._cached_tokens / self._tokens.value
+        held = MOST_BYTES / self._bytes.value if self._bytes.value else filling
+        return max(FEWEST_IN_FLIGHT, int(min(self._most_in_flight, filling, held)))
 
     def _call(self, coroutine: Coroutine[Any, Any, Any], timeout: float | None = None) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout)
@@ -345,6 +369,17 @@ class VllmEngine:
             signal = f"by signal {-codes[0]}" if codes[0] < 0 else f"with exit status {codes[0]}"
             return f"its process ended {signal}"
         return str(error).strip() or type(error).__name__
+
+
+class RecentMean:
+    """A mean in which the last ten values or so count; 0 before the first."""
+
+    def __init__(self) -> None:
+        self.value = 0.0
+
+    def add(self, value: float) -> None:
+        """Take one more value."""
+        self.value = value if not self.value else 0.9 * self.value + 0.1 * value
 
 
 def sampling_params(sampling: Mapping[str, object], seed: int, max_tokens: int) -> Any:
@@ -454,6 +489,11 @@ def _digest(frames: PackedFrames) -> str:
         digest.update(len(jpeg).to_bytes(8, "little"))
         digest.update(jpeg)
     return digest.hexdigest()
+
+
+def _processed_bytes(frames: PackedFrames | None) -> int:
+    """Return the size of processed frames: three colours of two bytes a pixel."""
+    return 6 * len(frames.jpegs) * frames.height * frames.width if frames is not None else 0
 
 
 def _shape(frames: PackedFrames) -> FrameShape:

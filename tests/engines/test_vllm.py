@@ -217,7 +217,8 @@ def the_demo_clips_are_captioned(engine: Recorder, root: Path, monkeypatch: pyte
 def a_core_that_is_killed_is_an_engine_that_died(engine: Recorder) -> None:
     import psutil
 
-    children = psutil.Process().children(recursive=True)
+    roots = [psutil.Process(process.pid) for process in (*engine.inner._processes, engine.inner._guard)]
+    whole = [*roots, *(child for root in roots for child in root.children(recursive=True))]
     stream = engine.stream([ask("short"), ask("endless", max_tokens=4096, sampling={"ignore_eos": True})])
     assert next(stream).request_id == "short"
     for process in engine.inner._processes:
@@ -230,17 +231,9 @@ def a_core_that_is_killed_is_an_engine_that_died(engine: Recorder) -> None:
     engine.inner.close()
     engine.inner.close()
     assert time.monotonic() - started < 15
-    _, alive = psutil.wait_procs([p for p in children if "resource_tracker" not in " ".join(_command(p))], timeout=10)
-    assert alive == []
-
-
-def _command(process: Any) -> list[str]:
-    import psutil
-
-    try:
-        return list(process.cmdline())
-    except psutil.Error:
-        return []
+    assert len(whole) >= 2
+    _, alive = psutil.wait_procs(whole, timeout=10)
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
 
 
 def test_the_real_engine(
