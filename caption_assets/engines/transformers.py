@@ -276,10 +276,7 @@ class TransformersEngine:
             raise EngineDied("the engine is closed")
         started = time.perf_counter()
         settings = self._generation(request)
-        inputs = {
-            name: value.to(self._model.device) if hasattr(value, "to") else value
-            for name, value in prepared.inputs.items()
-        }
+        inputs = {name: self._placed(name, value) for name, value in prepared.inputs.items()}
         length = int(inputs["input_ids"].shape[-1])
         stops = self._stops(request)
         extra = {
@@ -305,6 +302,12 @@ class TransformersEngine:
             reasoning=reasoning,
             expected_prompt_tokens=prepared.expected_tokens,
         )
+
+    def _placed(self, name: str, value: Any) -> Any:
+        """Return an input where the model is, pixels in its type."""
+        if not hasattr(value, "to"):
+            return value
+        return value.to(self._model.device, self._model.dtype if name.startswith("pixel_values") else None)
 
     def _generation(self, request: Request) -> Any:
         """Return the GenerationConfig of a request. Fields that are not set are neutral.
