@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import simplejpeg
 
 from caption_assets.engines.devices import has_cuda
@@ -62,6 +63,7 @@ class Tally:
     output_tokens: list[int] = field(default_factory=list)
     prompt_tokens: list[int] = field(default_factory=list)
     gpu_busy: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
 
     @property
     def output_rates(self) -> list[float]:
@@ -98,6 +100,7 @@ def plain_vllm(spec: EngineSpec, load: Load) -> Iterator[Side]:
     family = family_of(path)
     assert family is not None
     fields = engine_arguments(spec, path, family, on_cpu=not has_cuda())
+    before = set(psutil.Process().children(recursive=True))
     llm = LLM(**fields)
     tokenizer = llm.get_tokenizer()
     text = tokenizer.apply_chat_template(
@@ -119,13 +122,12 @@ def plain_vllm(spec: EngineSpec, load: Load) -> Iterator[Side]:
                     }
                 )
                 params.append(sampling_params(SAMPLING, seed, load.max_tokens))
-        started = time.perf_counter()
-        made = llm.generate(inputs, params, use_tqdm=False)
-        clock.append(time.perf_counter() - started)
+        with timed(answer):
+            made = llm.generate(inputs, params, use_tqdm=False)
         return sum(len(m.prompt_token_ids) for m in made), sum(len(m.outputs[0].token_ids) for m in made)
 
-    clock: list[float] = []
-    answer.clock = clock  # type: ignore[attr-defined]
+    answer.clock = []  # type: ignore[attr-defined]
+    answer.processes = set(psutil.Process().children(recursive=True)) - before  # type: ignore[attr-defined]
     yield answer
     llm.llm_engine.engine_core.shutdown()
 
@@ -133,8 +135,8 @@ def plain_vllm(spec: EngineSpec, load: Load) -> Iterator[Side]:
 @contextlib.contextmanager
 def platform(spec: EngineSpec, load: Load) -> Iterator[Side]:
     """The engine of the platform, on packed frames and messages."""
+    before = set(psutil.Process().children(recursive=True))
     engine = VllmEngine(spec, {})
-    clock: list[float] = []
 
     def answer(number: int) -> tuple[int, int]:
         requests = [
@@ -149,19 +151,32 @@ def platform(spec: EngineSpec, load: Load) -> Iterator[Side]:
             )
             for window, frames in enumerate(packed_windows(load, number))
         ]
-        started = time.perf_counter()
-        made = list(engine.stream(requests))
-        clock.append(time.perf_counter() - started)
+        with timed(answer):
+            made = list(engine.stream(requests))
         faults = [completion.error for completion in made if completion.error]
         if faults:
             raise SystemExit(f"the engine failed: {faults[0]}")
         return sum(c.prompt_tokens or 0 for c in made), sum(c.output_tokens or 0 for c in made)
 
-    answer.clock = clock  # type: ignore[attr-defined]
+    answer.clock = []  # type: ignore[attr-defined]
+    answer.processes = set(psutil.Process().children(recursive=True)) - before  # type: ignore[attr-defined]
     try:
         yield answer
     finally:
         engine.close()
+
+
+@contextlib.contextmanager
+def timed(side: Any) -> Iterator[None]:
+    """Add (seconds, CPU seconds of this process and of the side's own) to the side's clock."""
+    started, used = time.perf_counter(), _cpu_s(side)
+    yield
+    side.clock.append((time.perf_counter() - started, _cpu_s(side) - used))
+
+
+def _cpu_s(side: Any) -> float:
+    times = [process.cpu_times() for process in (psutil.Process(), *side.processes)]
+    return sum(each.user + each.system for each in times)
 
 
 def in_turn(sides: Sequence[Callable[[], Any]], rounds: int) -> list[Tally]:
@@ -193,7 +208,8 @@ def _measure(answer: Any, tally: Tally, number: int) -> None:
         prompt_tokens, output_tokens = answer(number)
     if number == 0:
         return
-    seconds = answer.clock[-1]
+    seconds, cpu_s = answer.clock[-1]
+    tally.cpu_s.append(cpu_s)
     tally.seconds.append(seconds)
     tally.prompt_tokens.append(prompt_tokens)
     tally.output_tokens.append(output_tokens)
@@ -262,17 +278,20 @@ def report(arguments: argparse.Namespace, load: Load, plain: Tally, ours: Tally)
         f"{load.candidates} candidates of {load.max_tokens} tokens, medians of {arguments.rounds} rounds; "
         f"vLLM {installed_version()} on {_device()}, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores\n"
     )
-    print("| | windows/s | prompt tokens/s | output tokens/s | GPU busy |")
-    print("|---|---|---|---|---|")
+    print("| | windows/s | prompt tokens/s | output tokens/s | CPU ms a window | GPU busy |")
+    print("|---|---|---|---|---|---|")
     for name, tally in (("`LLM.generate`", plain), ("the platform's engine", ours)):
         seconds = statistics.median(tally.seconds)
         busy = f"{statistics.median(tally.gpu_busy):.0f} %" if tally.gpu_busy else "-"
         print(
             f"| {name} | {load.windows / seconds:.2f} | {statistics.median(tally.prompt_tokens) / seconds:,.0f} | "
-            f"{statistics.median(tally.output_rates):,.0f} | {busy} |"
+            f"{statistics.median(tally.output_rates):,.0f} | "
+            f"{1000 * statistics.median(tally.cpu_s) / load.windows:.0f} | {busy} |"
         )
     ratios = [a / b for a, b in zip(ours.output_rates, plain.output_rates, strict=True)]
     print(f"\nratio {statistics.median(ratios):.3f} (rounds: {', '.join(f'{ratio:.2f}' for ratio in ratios)})")
+    used = [a / b for a, b in zip(plain.cpu_s, ours.cpu_s, strict=True)]
+    print(f"ratio by CPU time {statistics.median(used):.3f} (rounds: {', '.join(f'{ratio:.2f}' for ratio in used)})")
     if arguments.json:
         figures = {"shape": arguments.shape, "ratio": statistics.median(ratios), "load": vars(load)}
         sides = {"plain": vars(plain), "platform": vars(ours)}

@@ -505,9 +505,11 @@ def _size(path: Path) -> int:
 
 
 async def _start(arguments: Any) -> Any:
+    from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    return AsyncLLM.from_engine_args(arguments)
+    # vLLM chooses batch sizes for throughput where its class LLM is used, and for answering soon elsewhere.
+    return AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
 
 
 async def _shut_down(engine: Any) -> None:
