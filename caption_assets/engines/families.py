@@ -248,6 +248,15 @@ def family_of(folder: Path, *, resize: bool = False) -> Family | None:
     return OtherVideoModel() if sees else None
 
 
+def context_length(folder: Path) -> int | None:
+    """Return the longest text that the model in `folder` was made for, None where its config does not say."""
+    config = read_json(folder / "config.json")
+    for part in (config, *(config.get(name) or {} for name in ("text_config", "llm_config", "language_config"))):
+        if part.get("max_position_embeddings"):
+            return int(part["max_position_embeddings"])
+    return None
+
+
 def pair_times(times_s: Sequence[float]) -> list[float]:
     """Return the mean time of each pair of frames, as Qwen3-VL prints it; an odd last frame counts twice."""
     times = video_clock(times_s).times_s

@@ -19,7 +19,7 @@ from typing import Any
 
 from caption_assets.engines.chat_template import ChatTemplate, read_chat_template
 from caption_assets.engines.devices import has_cuda
-from caption_assets.engines.families import Family, FrameShape, QwenVL, family_of, read_json
+from caption_assets.engines.families import Family, FrameShape, QwenVL, context_length, family_of
 from caption_assets.engines.feed import Feed
 from caption_assets.engines.frames import decode_frames, video_metadata
 from caption_assets.engines.protocol import (
@@ -111,7 +111,7 @@ class TransformersEngine:
             if _is_out_of_memory(error):
                 raise EngineDied(f"out of memory while {spec.model} was loaded: {error}") from error
             raise
-        self._max_len = _positions(path)
+        self._max_len = context_length(path)
         self._busy, self._closed = threading.Lock(), threading.Event()
         self._dead: EngineDied | None = None
 
@@ -276,10 +276,7 @@ class TransformersEngine:
             raise EngineDied("the engine is closed")
         started = time.perf_counter()
         settings = self._generation(request)
-        inputs = {
-            name: value.to(self._model.device) if hasattr(value, "to") else value
-            for name, value in prepared.inputs.items()
-        }
+        inputs = {name: self._placed(name, value) for name, value in prepared.inputs.items()}
         length = int(inputs["input_ids"].shape[-1])
         stops = self._stops(request)
         extra = {
@@ -305,6 +302,12 @@ class TransformersEngine:
             reasoning=reasoning,
             expected_prompt_tokens=prepared.expected_tokens,
         )
+
+    def _placed(self, name: str, value: Any) -> Any:
+        """Return an input where the model is, pixels in its type."""
+        if not hasattr(value, "to"):
+            return value
+        return value.to(self._model.device, self._model.dtype if name.startswith("pixel_values") else None)
 
     def _generation(self, request: Request) -> Any:
         """Return the GenerationConfig of a request. Fields that are not set are neutral.
@@ -421,15 +424,6 @@ def _token_ids(value: object) -> frozenset[int]:
     if isinstance(value, int):
         return frozenset([value])
     return frozenset(value) if isinstance(value, list | tuple) else frozenset()
-
-
-def _positions(path: Path) -> int | None:
-    """Return the longest text that a model was made for, None where its config does not say."""
-    config = read_json(path / "config.json")
-    for part in (config, *(config.get(name) or {} for name in ("text_config", "llm_config", "language_config"))):
-        if part.get("max_position_embeddings"):
-            return int(part["max_position_embeddings"])
-    return None
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

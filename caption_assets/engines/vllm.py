@@ -26,8 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from caption_assets.engines.chat_template import ChatTemplate, read_chat_template
-from caption_assets.engines.families import Family, FrameShape, QwenVL, family_of, video_clock
+from caption_assets.engines.families import Family, FrameShape, QwenVL, family_of
 from caption_assets.engines.feed import Feed
+from caption_assets.engines.frames import decode_frames, video_metadata
 from caption_assets.engines.guard import guard
 from caption_assets.engines.protocol import (
     Completion,
@@ -210,7 +211,7 @@ class VllmEngine:
         )
 
     def _visual_input(self, family: Family, frames: PackedFrames, shape: FrameShape) -> dict[str, Any]:
-        pixels = self._as_wanted(_decode(frames))
+        pixels = self._as_wanted(decode_frames(frames))
         options = family.processor_options(shape)
         extra: dict[str, Any] = {"mm_processor_kwargs": options} if options else {}
         if family.frames_as == "images":
@@ -445,41 +446,9 @@ def _nested(name: str, value: object) -> object:
     return value
 
 
-def _decode(frames: PackedFrames) -> Any:
-    """Return the frames as one array (frames, height, width, 3) of uint8, red first.
-
-    Raises:
-        ValueError: a frame cannot be read, or has another size.
-    """
-    import numpy as np
-    import simplejpeg
-
-    pixels = np.empty((len(frames.jpegs), frames.height, frames.width, 3), np.uint8)
-    for position, jpeg in enumerate(frames.jpegs):
-        try:
-            picture = simplejpeg.decode_jpeg(jpeg, colorspace="RGB")
-        except ValueError as error:
-            raise ValueError(f"frame {position + 1} of {len(frames.jpegs)} is no readable JPEG: {error}") from error
-        if picture.shape[:2] != (frames.height, frames.width):
-            raise ValueError(
-                f"frame {position + 1} of {len(frames.jpegs)} has {picture.shape[1]}x{picture.shape[0]} pixels, "
-                f"not {frames.width}x{frames.height}"
-            )
-        pixels[position] = picture
-    return pixels
-
-
 def frames_metadata(frames: PackedFrames) -> dict[str, Any]:
     """Return what vLLM and the model's processor are told about a window's frames: above all, their times."""
-    clock = video_clock(frames.times_s)
-    return {
-        "fps": clock.fps,
-        "duration": clock.total / clock.fps,
-        "total_num_frames": clock.total,
-        "frames_indices": list(clock.indices),
-        "video_backend": "packed",
-        "do_sample_frames": False,
-    }
+    return {**video_metadata(frames), "do_sample_frames": False}
 
 
 def _digest(frames: PackedFrames) -> str:

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from caption_assets.engines.devices import has_cuda
-from caption_assets.engines.families import Family, read_json
+from caption_assets.engines.families import Family, context_length
 from caption_assets.engines.protocol import EngineSpec, EngineUnavailable
 
 DEFAULTS: Mapping[str, object] = {"gpu_memory_utilization": 0.85, "enable_prefix_caching": True}
@@ -115,7 +115,7 @@ def engine_arguments(spec: EngineSpec, path: Path, family: Family | None, *, on_
         family: how the model sees frames, None for a text model.
         on_cpu: vLLM's CPU build is to run it.
     """
-    length = min(MAX_MODEL_LEN, _positions(path) or MAX_MODEL_LEN)
+    length = min(MAX_MODEL_LEN, context_length(path) or MAX_MODEL_LEN)
     arguments: dict[str, object] = {
         **DEFAULTS,
         "model": str(path),
@@ -154,15 +154,6 @@ def _multimodal_arguments(spec: EngineSpec, family: Family) -> dict[str, object]
     if family.frames_as == "images":
         return cache
     return {**cache, "limit_mm_per_prompt": {"video": 1, "image": 0}}
-
-
-def _positions(path: Path) -> int | None:
-    """Return the longest text that a model was made for, None where its config does not say."""
-    config = read_json(path / "config.json")
-    for part in (config, *(config.get(name) or {} for name in ("text_config", "llm_config", "language_config"))):
-        if part.get("max_position_embeddings"):
-            return int(part["max_position_embeddings"])
-    return None
 
 
 @cache

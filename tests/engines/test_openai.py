@@ -38,7 +38,7 @@ KEY = "sk-this-must-never-be-seen"
 
 def spec(*servers: TestServer, model: str = "m", **options: Any) -> EngineSpec:
     urls = tuple(server.url for server in servers)
-    settings: dict[str, Any] = {"timeout_s": 0.3, "max_concurrency": 8, "api_key_env": "TEST_KEY", **options}
+    settings: dict[str, Any] = {"timeout_s": 1.0, "max_concurrency": 8, "api_key_env": "TEST_KEY", **options}
     return EngineSpec("caption", model, server=ServerOptions(base_urls=urls, **settings))
 
 
@@ -63,6 +63,13 @@ def open_engine() -> Iterator[Callable[..., OpenAIEngine]]:
     for engine in engines:
         engine.close()
         engine.close()
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert true()
 
 
 def faults(share: float, seed: int) -> Callable[[Call], Reply]:
@@ -111,7 +118,7 @@ def test_a_fifth_of_calls_going_wrong_loses_nothing(open_engine: Callable[..., O
         request = next(r for r in asked if r.request_id == answer.request_id)
         assert answer.text == f"{request.request_id} #{request.seeds[answer.sample_index]}"
         assert (answer.finish_reason, answer.prompt_tokens, answer.output_tokens) == ("stop", 7, 3)
-        assert 0 < (answer.latency_ms or 0) < 300
+        assert 0 < (answer.latency_ms or 0) < 1100
     assert len(calls) > 450, "the faults did happen"
     assert 2 * 16 >= one.most_busy + two.most_busy > 16, "both work at once"
     assert min(len(one.calls), len(two.calls)) > 100
@@ -130,7 +137,7 @@ def test_without_retries_every_request_ends_with_its_text_or_a_reason(open_engin
     for reason in (
         "answered 429: slow down",
         "answered 500: oops",
-        "no answer within 0.3 seconds",
+        "no answer within 1 seconds",
         "connection broke",
         "nonsense",
     ):
@@ -230,7 +237,7 @@ def test_the_engine_gives_up_when_no_server_is_left(open_engine: Callable[..., O
         started = time.monotonic()
         with pytest.raises(EngineUnavailable) as died:
             list(open_engine(of).stream(map(text_request, "ab")))
-    assert 1.0 <= time.monotonic() - started < 5
+    assert 1.0 <= time.monotonic() - started < 10
     assert f"{gone}: cannot be reached" in str(died.value)
     assert "503: no worker" in str(died.value)
 
@@ -319,6 +326,19 @@ def test_the_key_is_sent_and_nowhere_told(
         assert not [line for line in told if part in line]
 
 
+def test_the_key_does_not_follow_where_a_server_points(
+    open_engine: Callable[..., OpenAIEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_KEY", KEY)
+    with (
+        TestServer() as other,
+        TestServer(lambda _: Reply(307, b"", {"Location": f"{other.url}/chat/completions"})) as one,
+    ):
+        [answer] = open_engine(spec(one)).stream([text_request("a")])
+    assert other.calls == []
+    assert "answered 307" in str(answer.error)
+
+
 @pytest.mark.parametrize("url", ["http://user:secret@host/v1", "http://host/v1?api_key=secret"])
 def test_an_address_with_a_password_is_refused_without_repeating_it(url: str) -> None:
     of = EngineSpec("caption", "m", server=ServerOptions(base_urls=(url,)))
@@ -356,13 +376,13 @@ def test_closing_the_stream_hangs_up_and_the_engine_goes_on(open_engine: Callabl
         engine = open_engine(spec(server, timeout_s=30))
         stream = engine.stream(text_request(f"w{i}") for i in range(100))
         assert next(stream).text == "w0 #1"
+        wait_until(lambda: server.busy == 8)
         started = time.monotonic()
         stream.close()  # type: ignore[attr-defined]
-        assert time.monotonic() - started < 2
-        deadline = time.monotonic() + 5
-        while server.busy and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert sum(call.hung_up for call in server.calls) == len(server.calls) - 1 >= 7
+        assert time.monotonic() - started < 5
+        wait_until(lambda: server.busy == 0)
+        assert {call.prompt for call in server.calls if not call.hung_up} == {"w0"}
+        assert len(server.calls) == 9
         assert [a.text for a in engine.stream([text_request("later")])] == ["later #1"]
 
 
