@@ -4,9 +4,14 @@ vLLM's core outlives a parent that gets SIGKILL, and keeps its GPU memory. A sma
 of the core: a few megabytes, asleep.
 """
 
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 _WATCH = """
@@ -36,17 +41,43 @@ for number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 0.0)):
 """
 
 
-def guard(parent: int, children: Iterable[int]) -> subprocess.Popen[bytes] | None:
-    """Start a process that ends `children` and their descendants once `parent` is gone; it ends with them.
+@dataclass(frozen=True)
+class Ward:
+    """A process, told apart by when it started (clock ticks since boot) from a later one with the same number."""
 
-    Returns:
-        The process; None where the system has no /proc to tell processes apart.
-    """
-    wards = [f"{pid}:{started}" for pid in _with_descendants(children) if (started := _start_time(pid)) is not None]
+    pid: int
+    started: int
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it is there and does more than wait to be noticed as ended."""
+        fields = _stat(self.pid)
+        return bool(fields) and int(fields[19]) == self.started and fields[0] != "Z"
+
+
+def wards_of(children: Iterable[int]) -> list[Ward]:
+    """Return processes and their descendants as they are now; none where the system has no /proc."""
+    return [Ward(pid, int(fields[19])) for pid in _with_descendants(children) if (fields := _stat(pid))]
+
+
+def guard(parent: int, wards: Sequence[Ward]) -> subprocess.Popen[bytes] | None:
+    """Start a process that ends `wards` once `parent` is gone, and ends with them; None where there are none."""
     if not wards:
         return None
-    command = [sys.executable, "-I", "-S", "-c", _WATCH, str(parent), *wards]
+    names = [f"{ward.pid}:{ward.started}" for ward in wards]
+    command = [sys.executable, "-I", "-S", "-c", _WATCH, str(parent), *names]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+
+
+def end(wards: Sequence[Ward], patience_s: float) -> None:
+    """Kill what still runs, and wait up to `patience_s` until it is gone. A core that was killed leaves its workers."""
+    for ward in wards:
+        if ward.is_running:
+            with suppress(ProcessLookupError):
+                os.kill(ward.pid, signal.SIGKILL)
+    deadline = time.monotonic() + patience_s
+    while any(ward.is_running for ward in wards) and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def _with_descendants(pids: Iterable[int]) -> list[int]:
@@ -63,9 +94,9 @@ def _with_descendants(pids: Iterable[int]) -> list[int]:
     return found
 
 
-def _start_time(pid: int) -> int | None:
-    """Return when a process started, in clock ticks since boot: with it, a pid names one process for ever."""
+def _stat(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat after the name: the state first, the start time as the twentieth."""
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return None
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []

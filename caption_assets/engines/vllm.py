@@ -29,7 +29,7 @@ from caption_assets.engines.chat_template import ChatTemplate, read_chat_templat
 from caption_assets.engines.families import Family, FrameShape, QwenVL, family_of
 from caption_assets.engines.feed import Feed
 from caption_assets.engines.frames import decode_frames, video_metadata
-from caption_assets.engines.guard import guard
+from caption_assets.engines.guard import Ward, end, guard, wards_of
 from caption_assets.engines.protocol import (
     Completion,
     EngineDied,
@@ -121,12 +121,14 @@ class VllmEngine:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True)
         self._thread.start()
+        self._wards: list[Ward] = []
         self._guard: subprocess.Popen[bytes] | None = None
         before = set(multiprocessing.active_children())
         try:
             self._engine = self._call(_start(AsyncEngineArgs(**arguments)))
             self._processes = set(multiprocessing.active_children()) - before
-            self._guard = guard(os.getpid(), [process.pid for process in self._processes if process.pid])
+            self._wards = wards_of(process.pid for process in self._processes if process.pid)
+            self._guard = guard(os.getpid(), self._wards)
             self._read_engine(path)
         except BaseException as error:
             self._processes = set(multiprocessing.active_children()) - before
@@ -172,6 +174,7 @@ class VllmEngine:
             if process.is_alive():
                 process.kill()
                 process.join(CLOSE_S)
+        end(self._wards, CLOSE_S)
         if self._guard is not None:
             self._guard.kill()
             self._guard.wait(CLOSE_S)
