@@ -16,12 +16,13 @@ def explain(ledger: Ledger, window_id: str) -> dict[str, Any] | None:
     windows = ledger.named("why_window", window=window_id)
     if not windows:
         return None
-    candidates = ledger.named("why_candidates", window=window_id)
+    where = {"window": window_id, "first_upload_at": windows[0].pop("first_upload_at")}
+    candidates = ledger.named("why_candidates", **where)
     reasons = {str(code): sentence for code, sentence in REASONS.items()}
     for candidate in candidates:
         candidate["reason"] = reasons.get(str(candidate["reason_code"]))
         candidate["evidence"] = json.loads(str(candidate["evidence"])) if candidate["evidence"] else None
-    duplicates = ledger.named("why_duplicates", window=window_id)
+    duplicates = ledger.named("why_duplicates", **where)
     for duplicate in duplicates:
         duplicate["evidence"] = json.loads(str(duplicate["evidence"]))
     return {"window": windows[0], "duplicates": duplicates, "candidates": candidates}
