@@ -5,7 +5,7 @@
 # make check   lint and types, as CI runs them
 # make bench-video     how fast windows are cut, against the decoder alone and the way of the peers
 # make bench-previews  what previews cost and how they look, against the ffmpeg program
-# make bench-ledger    what the ledger costs with a million windows; ten minutes and 5 GB in the temporary folder
+# make bench-ledger    what the ledger costs with a million windows; ten minutes and 4 GB in the temporary folder
 # make clean   remove the environment and the demo's data
 
 PYTHON ?= python3
