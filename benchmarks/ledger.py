@@ -5,7 +5,7 @@
 The rows are synthetic but of full width and with real ids. They are written by the part writer of the product, in a
 part per batch and table, and brought in by `Ledger.rebuild`. Every question is asked as the command or the stage that
 needs it asks, the opening of the file included, each in one process that has asked it once before; the figure is the
-median of the rounds. Works in a temporary folder, about 5 GB at the full size.
+median of the rounds. Works in a temporary folder, about 4 GB at the full size.
 """
 
 import argparse

@@ -19,15 +19,16 @@ def explain(ledger: Ledger, window_id: str) -> dict[str, Any] | None:
     windows = ledger.named("why_window", window=window_id)
     if not windows:
         return None
-    candidates = ledger.named("why_candidates", window=window_id)
+    where = {"window": window_id, "first_upload_at": windows[0].pop("first_upload_at")}
+    candidates = ledger.named("why_candidates", **where)
     reasons = {str(code): code.sentence for code in (*REASONS, *PersonReason)}
     for candidate in candidates:
         candidate["reason"] = reasons.get(str(candidate["reason_code"]))
         candidate["evidence"] = json.loads(str(candidate["evidence"])) if candidate["evidence"] else None
-    duplicates = ledger.named("why_duplicates", window=window_id)
+    duplicates = ledger.named("why_duplicates", **where)
     for duplicate in duplicates:
         duplicate["evidence"] = json.loads(str(duplicate["evidence"]))
-    enhancements = ledger.named("why_enhancements", window=window_id)
+    enhancements = ledger.named("why_enhancements", **where)
     for enhancement in enhancements:
         enhancement["evidence"] = json.loads(str(enhancement["evidence"])) if enhancement["evidence"] else None
     skips = ledger.query("SELECT * FROM enhancement_skips WHERE window_id = $window ORDER BY ALL", window=window_id)
@@ -38,7 +39,7 @@ def explain(ledger: Ledger, window_id: str) -> dict[str, Any] | None:
         "candidates": candidates,
         "enhancements": enhancements,
         "not_enhanced": skips,
-        "history": ledger.named("why_history", window=window_id),
+        "history": ledger.named("why_history", **where),
     }
 
 

@@ -43,6 +43,9 @@ VIEWS = ("people", "views")
 
 LOCK_POLL_S = 0.005
 
+PARTS_AT_ONCE = 20
+"""So many are read in one statement of a rebuild, which bounds its memory."""
+
 LARGE_BYTES = 64 << 20
 """With more bytes of parts than this a rebuild makes a database for many rows."""
 
@@ -411,17 +414,26 @@ def _insert(connection: duckdb.DuckDBPyConnection, table: Table, part: Path) -> 
 
 def _insert_many(connection: duckdb.DuckDBPyConnection, table: Table, found: Sequence[Path]) -> int:
     """Insert the rows of any number of parts into a table that is empty, each key once, and return how many."""
-    names, paths = ", ".join(table.database_columns), [parts.pattern_of(path) for path in found]
-    insert = f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {_read(connection, table, paths)}"
+    paths = [parts.pattern_of(path) for path in found]
     key = ", ".join(table.key)
     with _transaction(connection):
-        inserted = connection.execute(insert, {"paths": paths}).fetchall()[0][0]
+        inserted = sum(
+            _insert_all(connection, table, paths[start : start + PARTS_AT_ONCE])
+            for start in range(0, len(paths), PARTS_AT_ONCE)
+        )
         # Keys that are there twice are rare, and to look for them is cheaper than to sort all rows by key.
         twice = f"SELECT 1 FROM {table.name} GROUP BY {key} HAVING count(*) > 1 LIMIT 1"
         if not connection.execute(twice).fetchall():
-            return int(inserted)
+            return inserted
         connection.execute(f"DELETE FROM {table.name}")
-        return int(connection.execute(f"{insert} {_first_of_key(table)}", {"paths": paths}).fetchall()[0][0])
+        return _insert_all(connection, table, paths, _first_of_key(table))
+
+
+def _insert_all(connection: duckdb.DuckDBPyConnection, table: Table, paths: Sequence[str], condition: str = "") -> int:
+    names = ", ".join(table.database_columns)
+    rows = f"SELECT {names} FROM {_read(connection, table, paths)} {condition}"
+    done = connection.execute(f"INSERT INTO {table.name} ({names}) {rows}", {"paths": list(paths)})
+    return int(done.fetchall()[0][0])
 
 
 def _read(connection: duckdb.DuckDBPyConnection, table: Table, paths: Sequence[str]) -> str:

@@ -245,7 +245,7 @@ FROM (
   LEFT JOIN current_recipes c ON c.kind = 'caption' AND c.batch = d.batch
   LEFT JOIN current_recipes p ON p.kind = 'retention' AND p.batch = d.batch
   QUALIFY row_number() OVER (
-    PARTITION BY d.batch, d.window_id, d.decided_window_id
+    PARTITION BY d.batch, d.window_id, d.first_upload_at, d.decided_window_id
     ORDER BY starts_with(d.decided_by, 'user:') DESC,
              coalesce(d.recipe_id = c.recipe_id, false) DESC,
              coalesce(d.policy_recipe_id = p.recipe_id, false) DESC,
@@ -255,7 +255,7 @@ FROM (
   ) = 1
 )
 QUALIFY row_number() OVER (
-  PARTITION BY batch, window_id
+  PARTITION BY batch, window_id, first_upload_at
   ORDER BY decided_window_id = window_id AND starts_with(decided_by, 'user:') DESC,
            keeps DESC,
            is_current DESC,
@@ -268,14 +268,15 @@ QUALIFY row_number() OVER (
 CREATE OR REPLACE VIEW collapsed_windows AS
 SELECT d.*
 FROM batch_duplicates d
-LEFT JOIN batch_decisions b ON b.batch = d.batch AND b.window_id = d.window_id
+LEFT JOIN batch_decisions b
+  ON b.batch = d.batch AND b.window_id = d.window_id AND b.first_upload_at = d.first_upload_at
 WHERE b.window_id IS NULL OR b.duplicate_of IS NOT NULL;
 
 CREATE OR REPLACE VIEW latest_decision AS
 SELECT batch, window_id, decision_id, decided_by, is_current, decided_window_id, duplicate_of, first_upload_at
 FROM batch_decisions
 QUALIFY row_number() OVER (
-  PARTITION BY window_id
+  PARTITION BY window_id, first_upload_at
   ORDER BY duplicate_of IS NULL AND starts_with(decided_by, 'user:') DESC, is_current DESC, duplicate_of IS NULL DESC,
            starts_with(decided_by, 'user:') DESC, created_at DESC, decision_id
 ) = 1;

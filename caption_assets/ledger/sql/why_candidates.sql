@@ -1,7 +1,8 @@
 -- Every candidate of a window, and of the window that stands for it where it is collapsed, with the verdict of the decision
 -- in force, the winner first.
 WITH shown AS MATERIALIZED (
-  SELECT decision_id, decided_window_id, first_upload_at FROM latest_decision WHERE window_id = $window
+  SELECT decision_id, decided_window_id FROM latest_decision
+  WHERE window_id = $window AND first_upload_at = $first_upload_at
 )
 SELECT k.candidate_id, k.window_id, coalesce(d.action, 'not judged') AS action, d.rank, d.reason_code, d.score, d.evidence,
        d.policy, d.decided_by, k.text, k.status, k.error, k.origin, k.stage, k.sample_index, k.attempt, k.seed,
@@ -13,11 +14,9 @@ LEFT JOIN prompts p ON p.prompt_sha256 = r.prompt_sha256
 LEFT JOIN (
   SELECT d.*
   FROM retention_decisions d
-  JOIN shown s ON s.decision_id = d.decision_id AND s.decided_window_id = d.window_id AND s.first_upload_at = d.first_upload_at
+  JOIN shown s ON s.decision_id = d.decision_id AND s.decided_window_id = d.window_id
+  WHERE d.first_upload_at = $first_upload_at
 ) d ON d.candidate_id = k.candidate_id AND d.window_id = k.window_id
-SEMI JOIN (
-  SELECT window_id, first_upload_at FROM windows WHERE window_id = $window
-  UNION ALL
-  SELECT decided_window_id, first_upload_at FROM shown
-) x ON x.window_id = k.window_id AND x.first_upload_at = k.first_upload_at
+WHERE k.first_upload_at = $first_upload_at
+  AND k.window_id IN (SELECT $window UNION ALL SELECT decided_window_id FROM shown)
 ORDER BY d.action = 'keep' DESC NULLS LAST, d.rank NULLS LAST, k.created_at, k.sample_index;
