@@ -35,7 +35,16 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Story:
     story.decide(b)
     story.override(story.ledger.query("SELECT * FROM caption_candidates WHERE status = 'ok'")[0])
     story.take_down("clip", clips[2])
-    rest = ("runs", "window_duplicates", "enhanced_captions", "drift_checks", "previews", "reproductions")
+    rest = (
+        "runs",
+        "samples",
+        "window_duplicates",
+        "judgements",
+        "enhanced_captions",
+        "drift_checks",
+        "previews",
+        "reproductions",
+    )
     story.ledger.commit(
         "run-2",
         "b",
