@@ -158,7 +158,8 @@ def _qwen2_5_vl(tokenizer: Any) -> tuple[Any, Any]:
     )
 
     text, vision, ids = _common(tokenizer)
-    rope = {"type": "mrope", "rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]}
+    text |= {"num_attention_heads": 2, "num_key_value_heads": 1}  # heads of 32: vLLM's CPU build has none of 16
+    rope = {"type": "mrope", "rope_type": "default", "rope_theta": 1e6, "mrope_section": [4, 6, 6]}
     sizes = {
         "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2, "out_hidden_size": 64,
         "window_size": 112, "fullatt_block_indexes": [1], "tokens_per_second": 2,
