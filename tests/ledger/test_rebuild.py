@@ -36,21 +36,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Story:
     story.override(story.ledger.query("SELECT * FROM caption_candidates WHERE status = 'ok'")[0])
     story.take_down("clip", clips[2])
     rest = (
-<<<<<<< HEAD
         "runs", "window_duplicates", "enhanced_captions", "drift_checks", "judgements", "samples", "previews",
         "reproductions",
     )  # fmt: skip
-=======
-        "runs",
-        "samples",
-        "window_duplicates",
-        "judgements",
-        "enhanced_captions",
-        "drift_checks",
-        "previews",
-        "reproductions",
-    )
->>>>>>> j5
     story.ledger.commit(
         "run-2",
         "b",

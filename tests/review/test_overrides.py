@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from caption_assets.cli.why import explain
 from caption_assets.export.table import caption_rows
 from caption_assets.ids import WindowId
 from caption_assets.recipes import retention_recipe
@@ -54,7 +55,7 @@ def test_an_override_wins_until_it_is_withdrawn_and_every_act_stays(story: Story
     assert shown(story) == [first, second], "policies decide again"
     override(story.root, window, [first], by="eve")
     assert shown(story) == [first], "after a withdrawal a window can be overridden again"
-    history = story.ledger.named("why_history", window=window)
+    history = explain(story.ledger, window)["history"]
     said = [
         (r["decided_by"], len(r["kept"]), r["is_withdrawal"], r["note"]) for r in history if r["policy"] == "override"
     ]
