@@ -20,7 +20,7 @@ SELECT w.window_id, w.clip_id, w.window_index, w.start_frame, w.end_frame, w.sta
        w.first_upload_at, s.source_start_s AS clip_start_s, s.source_end_s AS clip_end_s,
        (SELECT list(n.batch || '/' || n.path ORDER BY n.batch || '/' || n.path)
         FROM newest n
-        ANTI JOIN tombstones t ON t.object_kind = 'batch' AND t.object_id = n.batch
+        ANTI JOIN standing_takedowns t ON t.object_kind = 'batch' AND t.object_id = n.batch
         WHERE n.clip_id = (SELECT clip_id FROM file)) AS files
 FROM w
 LEFT JOIN s ON s.clip_id = w.clip_id;
