@@ -27,7 +27,9 @@ NO_ENHANCEMENT = Recipe("enhance", "off", {"enabled": False})
 """Current for a batch while enhancement is off: nothing is made under it, so the table shows no enhanced caption."""
 
 
-@video_batch_asset(kinds={"duckdb"}, table="enhanced_captions", code_kind="enhance", deps=[vl_captions])
+@video_batch_asset(
+    kinds={"duckdb"}, table="enhanced_captions", code_kind="enhance", deps=[vl_captions], uses_engine=True
+)
 def enhanced_captions(
     context: dg.AssetExecutionContext, root: RootResource, settings: SettingsResource, engine: EngineResource
 ) -> None:

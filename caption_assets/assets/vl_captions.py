@@ -28,7 +28,7 @@ from caption_assets.settings import Settings
 KEY = dg.AssetKey("vl_captions")
 
 
-@video_batch_asset(kinds={"duckdb"}, table="caption_candidates", code_kind="caption", deps=[windows])
+@video_batch_asset(kinds={"duckdb"}, table="caption_candidates", code_kind="caption", deps=[windows], uses_engine=True)
 def vl_captions(
     context: dg.AssetExecutionContext, root: RootResource, settings: SettingsResource, engine: EngineResource
 ) -> None:

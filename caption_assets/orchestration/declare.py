@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from caption_assets.engines.devices import gpu_pool
 from caption_assets.ledger.schema import TABLES, Column
 from caption_assets.orchestration.partitions import video_batches
 from caption_assets.recipes import CODE_VERSIONS, Kind
@@ -25,11 +26,12 @@ def video_batch_asset(
     deps: Sequence[Any] = (),
     columns: Sequence[Column] = (),
     code_version: str | None = None,
+    uses_engine: bool = False,
 ) -> Callable[[Callable[..., None]], dg.AssetsDefinition]:
     """Declare an asset that is partitioned by video batch.
 
     table names the ledger table whose columns the UI shows, `columns` gives them where there is none; code_kind is the
-    recipe kind whose hand-bumped version the UI shows.
+    recipe kind whose hand-bumped version the UI shows. uses_engine: on a GPU, one such step runs at a time.
     """
     shown = TABLES[table].columns if table else tuple(columns)
     metadata: dict[str, Any] = {"dagster/column_schema": column_schema(shown)}
@@ -49,6 +51,7 @@ def video_batch_asset(
                 deps=list(deps),
                 code_version=CODE_VERSIONS[code_kind] if code_kind else code_version,
                 metadata=metadata,
+                pool=gpu_pool() if uses_engine else None,
                 description=inspect.getdoc(function),
             )(function)
 
