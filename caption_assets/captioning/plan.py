@@ -12,6 +12,8 @@ Row = Mapping[str, object]
 def first_stage_tasks(windows: Sequence[WindowId], made: Sequence[Row], recipe: RecipeId, n: int) -> list[Task]:
     """Return a task for each window that lacks first-stage candidates, in the order of `windows`.
 
+    Those that failed before come last, so that windows which kill the engine never keep others from their turn.
+
     made: candidate rows of this recipe, of any window and stage.
     """
     by_window = _group(made, stage=1)
@@ -20,7 +22,7 @@ def first_stage_tasks(windows: Sequence[WindowId], made: Sequence[Row], recipe: 
         known = [_made(row) for row in by_window.get(window, [])]
         if slots := missing_slots(n, known):
             tasks.append(Task(window, recipe, slots))
-    return tasks
+    return sorted(tasks, key=lambda task: max(slot.attempt for slot in task.slots))
 
 
 def second_stage_tasks(windows: Sequence[WindowId], made: Sequence[Row], recipe: RecipeId) -> list[Task]:

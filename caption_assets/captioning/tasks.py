@@ -14,6 +14,9 @@ from caption_assets.engines.protocol import Completion, Message, PackedFrames, R
 from caption_assets.ids import CandidateId, RecipeId, TaskId, WindowId
 
 Status = Literal["ok", "truncated", "empty", "refused", "error"]
+MOST_TOKENS = 2**31 - 1
+"""Largest count that the ledger's columns of tokens hold."""
+
 GOOD_STATUSES: tuple[Status, ...] = ("ok", "truncated")
 """Statuses of a text that a second stage can work on. An enhancement needs a whole one: see `enhancement_skips`."""
 
@@ -170,16 +173,26 @@ def generation_columns(completion: Completion, seed: int) -> dict[str, object]:
     """Return the columns that candidates and enhanced captions share: the answer and how it was made."""
     return {
         "status": status_of(completion),
-        "text": completion.text,
+        "text": storable(completion.text),
         "finish_reason": completion.finish_reason,
         "seed": seed,
-        "reasoning": completion.reasoning,
-        "expected_prompt_tokens": completion.expected_prompt_tokens,
-        "prompt_tokens": completion.prompt_tokens,
-        "output_tokens": completion.output_tokens,
+        "reasoning": storable(completion.reasoning),
+        "expected_prompt_tokens": _count(completion.expected_prompt_tokens),
+        "prompt_tokens": _count(completion.prompt_tokens),
+        "output_tokens": _count(completion.output_tokens),
         "latency_ms": completion.latency_ms,
-        "error": completion.error,
+        "error": storable(completion.error),
     }
+
+
+def storable(text: str | None) -> str | None:
+    """Return a text that can be written as UTF-8: a server may cut an emoji in two, which leaves half a character."""
+    return None if text is None else text.encode("utf-8", "replace").decode()
+
+
+def _count(number: int | None) -> int | None:
+    """Return a count that its column can hold; a server may answer anything."""
+    return number if number is not None and 0 <= number <= MOST_TOKENS else None
 
 
 def _with_system(system_prompt: str | None, *messages: Message) -> tuple[Message, ...]:

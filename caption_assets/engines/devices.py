@@ -12,7 +12,8 @@ def gpu_pool() -> str | None:
     """Return the name of the pool in which work on this process's GPUs takes turns; None where there is no GPU.
 
     A code location that is started with CUDA_VISIBLE_DEVICES=1 has the pool `gpu_1`: one for each GPU of a host, and
-    none waits for another. Dagster gives a place in a pool to one step at a time (`concurrency` in dagster.yaml).
+    none waits for another. Dagster gives a place in a pool to one run at a time (`concurrency` in dagster.yaml): a run
+    keeps its model until it ends, and holds its batches as long, so that steps must not wait one by one.
     """
     if not has_cuda():
         return None

@@ -2,7 +2,7 @@
 
 Which request killed it is not known: all that were in flight are suspects. So half as many are in flight after each
 death, first of all the suspects; a request that is alone when the engine dies, and was there before, is given up. An
-engine that ran out of memory finds the number it can hold in the same way. The number doubles again as requests are
+engine that ran out of memory finds the number it can hold in the same way. The number rises again as requests are
 answered.
 """
 
@@ -14,7 +14,13 @@ from dataclasses import dataclass, field, replace
 from caption_assets.engines.protocol import Completion, Engine, EngineDied, EngineUnavailable, Request
 
 MOST_DEATHS_IN_A_ROW = 12
-"""Deaths with no answer in between. Halving reaches one request from 2048 in 11; more is a machine that is broken."""
+"""Deaths with nothing settled in between. Halving reaches one request from 2048 in 11."""
+
+MOST_GIVEN_UP_IN_A_ROW = 20
+"""Requests given up with no answer in between: a clip may hold so many; more is a machine that is broken."""
+
+LIFT_AFTER = 32
+"""A number in flight that killed the engine is tried again after so many times as many answers."""
 
 
 def stream_with_restarts(
@@ -34,12 +40,12 @@ def stream_with_restarts(
         EngineUnavailable: the engine cannot be had, and no request is to blame.
         EngineDied: it died again and again without answering anything.
     """
-    deaths_in_a_row = 0
+    deaths_in_a_row = given_up_in_a_row = 0
     while True:
         answers = engine.stream(flight.feed())
         try:
             for completion in answers:
-                deaths_in_a_row = 0
+                deaths_in_a_row = given_up_in_a_row = 0
                 yield flight.answered(completion)
             return
         except EngineUnavailable:
@@ -56,6 +62,12 @@ def stream_with_restarts(
                 + (f", {flight.limit} at a time" if flight.limit else "")
             )
             yield from given_up
+            if given_up:
+                deaths_in_a_row, given_up_in_a_row = 0, given_up_in_a_row + 1
+            if given_up_in_a_row > MOST_GIVEN_UP_IN_A_ROW:
+                raise EngineDied(
+                    f"the engine died of each of {given_up_in_a_row} requests; the last time: {death}"
+                ) from death
         finally:
             close = getattr(answers, "close", None)
             if close:
@@ -92,7 +104,7 @@ class Flight:
         self._again: deque[_Sent] = deque()
         self._life = 0
         self._answered_since = 0
-        self._largest = 1
+        self._too_many: int | None = None  # in flight when the engine last died
 
     @property
     def depth(self) -> int:
@@ -129,9 +141,7 @@ class Flight:
             if not sent.missing:
                 del self._sent[completion.request_id]
             self._answered_since += 1
-            if self.limit is not None and self._answered_since >= 2 * self.limit:
-                self._answered_since = 0
-                self.limit = None if self.limit * 2 >= self._largest else self.limit * 2
+            self._raise_limit()
         return completion if index == completion.sample_index else replace(completion, sample_index=index)
 
     def died(self, reason: str) -> tuple[int, list[Completion]]:
@@ -152,9 +162,18 @@ class Flight:
                 ]
             else:
                 self._again.extendleft(reversed(suspects))
-            self._largest = max(self._largest, len(suspects))
+            self._too_many = len(suspects)
             self.limit = max(1, len(suspects) // 2)
         return len(suspects), given_up
+
+    def _raise_limit(self) -> None:
+        """Let more into flight after a time without a death, but not as many as killed it before that time is long."""
+        if self.limit is None or self._too_many is None:
+            return
+        if self._answered_since >= LIFT_AFTER * self._too_many:
+            self.limit = self._too_many = None
+        elif self._answered_since % (2 * self.limit) == 0:
+            self.limit = max(self.limit, min((self.limit + self._too_many + 1) // 2, self._too_many - 1))
 
     def _next_again(self) -> Request | None:
         with self._lock:

@@ -32,7 +32,8 @@ class Journal:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         lines = (json.dumps([table, row], default=_plain) + "\n" for table, made in rows.items() for row in made)
-        os.write(self._file, "".join(lines).encode())
+        # A line that a full disk cut short before is ended first, so that it spoils no other.
+        _write(("\n" + "".join(lines)).encode(), self._file)
 
     def clear(self) -> None:
         """Forget what was written: a commit holds it now."""
@@ -50,17 +51,23 @@ class Journal:
 def left_behind(folder: Path) -> Iterator[tuple[Path, str, dict[str, list[Row]]]]:
     """Yield each journal of a batch that a dead run left: its path, the run, and its rows per table.
 
-    The last line is left out where the process died writing it.
+    A line that the process died writing is left out.
     """
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         rows: dict[str, list[Row]] = {}
-        for line in path.read_bytes().split(b"\n")[:-1]:
+        for line in path.read_bytes().split(b"\n"):
             try:
                 table, row = json.loads(line)
-            except ValueError:
-                continue  # torn by a full disk: what comes after is whole
-            rows.setdefault(table, []).append(_typed(table, row))
+                typed = _typed(table, row)
+            except (ValueError, KeyError, TypeError):
+                continue  # empty, torn, or of another version's tables
+            rows.setdefault(table, []).append(typed)
         yield path, path.name.removesuffix(SUFFIX), rows
+
+
+def _write(data: bytes, file: int) -> None:
+    while data:
+        data = data[os.write(file, data) :]
 
 
 def _plain(value: object) -> str:

@@ -31,7 +31,7 @@ def video_batch_asset(
     """Declare an asset that is partitioned by video batch.
 
     table names the ledger table whose columns the UI shows, `columns` gives them where there is none; code_kind is the
-    recipe kind whose hand-bumped version the UI shows. uses_engine: on a GPU, one such step runs at a time.
+    recipe kind whose hand-bumped version the UI shows. uses_engine: on a GPU, one run with such an asset at a time.
     """
     shown = TABLES[table].columns if table else tuple(columns)
     metadata: dict[str, Any] = {"dagster/column_schema": column_schema(shown)}

@@ -53,7 +53,7 @@ def judge_batch(run: StageRun, engine: EngineResource, settings: Settings, candi
     frames_of = frames_when_asked(run.root, run.ledger, run.batch, rows, settings)
     stream = engine.stream(settings.caption_spec, run.log.warning)
     results = ({"judgements": [row]} for row in _answers(stream, pairs, frames_of, run.run_id))
-    run.commit_as_they_come(results, len(pairs))
+    run.commit_as_they_come(results, len(pairs), journaled=True)
 
 
 def _answers(

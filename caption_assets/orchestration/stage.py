@@ -78,14 +78,22 @@ class StageRun:
         """Append rows to the ledger, per table."""
         return self.ledger.commit(self.run_id, self.batch, rows)
 
-    def commit_as_they_come(self, results: Iterable[Mapping[str, Sequence[Row]]], total: int) -> None:
-        """Commit a stream of results, each rows per table, every few seconds; report progress."""
-        commit_as_they_come(((self, rows) for rows in results), {self: total})
+    def commit_as_they_come(
+        self, results: Iterable[Mapping[str, Sequence[Row]]], total: int, *, journaled: bool = False
+    ) -> None:
+        """Commit a stream of results, as the function of this name does for several stages."""
+        commit_as_they_come(((self, rows) for rows in results), {self: total}, journaled=journaled)
 
     def recover(self) -> None:
         """Commit what a run that was killed had made of this batch and had no time to commit."""
         for path, run_id, rows in left_behind(self.root.journals(self.batch)):
-            new = self.ledger.commit(run_id, self.batch, rows)
+            try:
+                new = self.ledger.commit(run_id, self.batch, rows)
+            except ValueError as fault:  # of another version, say: what it holds is made again
+                aside = path.with_suffix(".unusable")
+                path.replace(aside)
+                self.log.warning(f"{self.batch}: {aside} holds results that do not fit the ledger: {fault}")
+                continue
             path.unlink()
             if any(new.values()):
                 self.log.info(f"{self.batch}: {sum(new.values())} results of run {run_id}, which was killed, are kept")

@@ -12,6 +12,7 @@ from caption_assets.captioning.tasks import (
     Slot,
     Task,
     first_request,
+    generation_columns,
     missing_slots,
     second_requests,
     status_of,
@@ -63,6 +64,17 @@ def row(window: str, index: int, status: str = "ok", attempt: int = 1, stage: in
     name = f"k-{window}-{index}-{attempt}-{stage}"
     slot = {"window_id": window, "sample_index": index, "attempt": attempt, "stage": stage}
     return {**slot, "candidate_id": name, "status": status, "text": text}
+
+
+def test_windows_that_failed_before_come_last() -> None:
+    made = [{"window_id": W1, "sample_index": 0, "attempt": 1, "status": "error", "stage": 1}]
+    assert [task.window_id for task in first_stage_tasks([W1, W2], made, RECIPE, 1)] == [W2, W1]
+
+
+def test_an_answer_that_could_not_be_stored_is_made_storable() -> None:
+    columns = generation_columns(Completion("r", 0, "a dog \ud83d runs", "stop", 10**12, 5, reasoning="\udc00"), 1)
+    assert (columns["text"], columns["reasoning"]) == ("a dog ? runs", "?")
+    assert (columns["prompt_tokens"], columns["output_tokens"]) == (None, 5)
 
 
 def test_first_stage_tasks_come_in_the_order_of_the_windows_and_only_where_something_is_missing() -> None:

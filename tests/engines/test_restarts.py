@@ -84,14 +84,27 @@ def test_only_the_requests_that_kill_are_given_up(n: int, capacity: int, candida
     assert all("died of it twice: CUDA out of memory" in str(errors[name]) for name in names)
 
 
-@pytest.mark.parametrize("room", [1, 3, 7])
-def test_an_engine_without_memory_for_all_gets_fewer_at_a_time(room: int) -> None:
-    errors, lives = answers(60, 16, lambda held: len(held) > room)
+@pytest.mark.parametrize("room", [1, 3, 7, 13])
+def test_an_engine_without_memory_for_all_finds_the_number_it_can_hold(room: int) -> None:
+    errors, lives = answers(400, 16, lambda held: len(held) > room)
     assert set(errors.values()) == {None}
     assert all(life.closed for life in lives[:-1])
+    assert len(lives) <= 8, "the number is remembered"
+    assert max(life.most_in_flight for life in lives[-2:]) >= room - 1
 
 
-def test_a_transient_death_costs_one_restart_and_the_full_number_comes_back() -> None:
+def test_a_clip_whose_every_window_kills_does_not_keep_the_others_from_being_answered() -> None:
+    deadly = {f"r{i}" for i in range(15)}
+    errors, _ = answers(40, 16, lambda held: not deadly.isdisjoint(held))
+    assert {name for name, error in errors.items() if error} == deadly
+
+
+def test_a_machine_on_which_everything_kills_is_given_up() -> None:
+    with pytest.raises(EngineDied, match="died of each of"):
+        answers(100, 4, lambda held: True)
+
+
+def test_a_transient_death_costs_one_restart_and_nearly_the_full_number_comes_back() -> None:
     died: list[int] = []
 
     def once(held: list[str]) -> bool:
@@ -102,7 +115,7 @@ def test_a_transient_death_costs_one_restart_and_the_full_number_comes_back() ->
 
     errors, lives = answers(100, 8, once)
     assert set(errors.values()) == {None}
-    assert [life.most_in_flight for life in lives] == [8, 8]
+    assert [life.most_in_flight for life in lives] == [8, 7]
 
 
 def test_candidates_that_were_answered_are_not_made_again() -> None:

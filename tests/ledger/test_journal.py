@@ -40,10 +40,27 @@ def test_a_line_that_the_process_died_in_is_left_out(tmp_path: Path) -> None:
     journal.add({"caption_candidates": [row("one"), row("two")]})
     [path] = tmp_path.iterdir()
     whole = path.read_bytes()
-    for cut in (1, 2, 50):
+    for cut in (2, 3, 50):
         path.write_bytes(whole[:-cut])
         [(_, _, found)] = left_behind(tmp_path)
         assert found == {"caption_candidates": [row("one")]}
+
+
+def test_a_line_that_a_full_disk_cut_short_spoils_no_other(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, "run-1")
+    journal.add({"caption_candidates": [row("one")]})
+    [path] = tmp_path.iterdir()
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - 20)
+    journal.add({"caption_candidates": [row("two")]})
+    [(_, _, found)] = left_behind(tmp_path)
+    assert found == {"caption_candidates": [row("two")]}
+
+
+def test_rows_of_another_versions_tables_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "run-1.jsonl").write_text('["no_such_table", {"a": 1}]\n')
+    [(_, run_id, found)] = left_behind(tmp_path)
+    assert (run_id, found) == ("run-1", {})
 
 
 def test_no_folder_is_no_journal(tmp_path: Path) -> None:
