@@ -15,7 +15,7 @@ QUALIFY row_number() OVER (PARTITION BY b.name ORDER BY s.created_at DESC) = 1
 UNION ALL
 SELECT 'window', name || ' window ' || window_index, error FROM batch_windows WHERE batch = $batch AND status = 'error'
 UNION ALL
-SELECT 'caption', w.name || ' window ' || w.window_index, k.error
+SELECT 'caption', w.name || ' window ' || w.window_index, coalesce(k.error, 'it was not captioned: the run ended before')
 FROM missing_captions m
 JOIN batch_windows w ON w.batch = m.batch AND w.window_id = m.window_id
 LEFT JOIN caption_candidates k ON k.window_id = m.window_id AND k.first_upload_at = w.first_upload_at AND k.recipe_id = m.recipe_id AND k.status = 'error'
