@@ -163,10 +163,9 @@ def _record(
 
 
 def _rewrite(root: RootFolder, ledger: Ledger, batches: Sequence[str]) -> None:
-    """Write again the tables that are there: a batch that was never exported has none to correct."""
+    """Write again the tables that are there."""
     for batch in batches:
-        if root.exports(batch).is_dir():
-            write_tables(root, ledger, batch)
+        write_tables(root, ledger, batch, again=True)
 
 
 @contextmanager

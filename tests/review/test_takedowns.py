@@ -1,9 +1,12 @@
 """A takedown hides at once and for good, keeps the rows, deletes files if asked, and can be withdrawn before that."""
 
+import shutil
+import threading
 from pathlib import Path
 
 import pytest
 
+from caption_assets.export import table
 from caption_assets.export.table import caption_rows, write_tables
 from caption_assets.ids import ClipId
 from caption_assets.review import ReviewError, take_down, withdraw_takedown
@@ -62,6 +65,31 @@ def test_a_clip_is_gone_from_every_view_and_table_and_its_rows_stay(story: Story
     assert files(story) == there
     [row] = story.ledger.query("SELECT reason_code, detail, requested_by, files FROM tombstones")
     assert row == {"reason_code": "TAKEDOWN", "detail": "the uploader asked", "requested_by": "user:ann", "files": None}
+
+
+@pytest.mark.parametrize("was_exported", [True, False])
+def test_a_run_that_read_its_rows_before_a_takedown_does_not_write_them_after_it(
+    story: Story, clips: dict[str, ClipId], monkeypatch: pytest.MonkeyPatch, was_exported: bool
+) -> None:
+    if not was_exported:
+        shutil.rmtree(story.root.exports("c"))
+    person = threading.Thread(target=take_down, args=[story.root], kwargs={
+        "clips": [clips["bad"]], "by": "ann", "reason": "the uploader asked",
+    })  # fmt: skip
+
+    def read_and_be_overtaken(*args: object) -> list[dict[str, object]]:
+        monkeypatch.setattr(table, "caption_rows", caption_rows)
+        rows = caption_rows(story.ledger, "c")
+        person.start()
+        while not story.count("tombstones"):
+            pass
+        person.join(timeout=0.5)
+        return rows
+
+    monkeypatch.setattr(table, "caption_rows", read_and_be_overtaken)
+    assert len(write_tables(story.root, story.ledger, "c")) == 1
+    person.join(timeout=30)
+    assert (story.root.exports("c") / "captions.jsonl").read_bytes() == b""
 
 
 def test_the_same_content_uploaded_again_stays_hidden_and_the_run_says_so(
