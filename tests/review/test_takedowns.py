@@ -135,6 +135,18 @@ def test_files_of_a_clip_are_deleted_in_every_batch_and_no_other(story: Story, c
     assert [tuple(row.values()) for row in rows] == [(None, None), ("deleting", None), ("deleted", done.bytes)]
 
 
+def test_a_sidecar_goes_with_the_last_video_that_has_it(story: Story, clips: dict[str, ClipId]) -> None:
+    folder = story.root.uploads / "b" / "in"
+    (folder / "bad.MOV").write_text("another film of that stem")
+    (folder / "bad.JSON").write_text("{}")
+    take_down(story.root, clips=[clips["bad"]], by="ann", reason="law", delete_files=True)
+    assert {path.name for path in folder.iterdir()} == {"bad.MOV", "bad.txt", "bad.JSON", "good.mp4"}
+    (folder / "bad.MOV").unlink()
+    (folder / "bad.mp4").write_text("bad")
+    take_down(story.root, clips=[clips["bad"]], by="ann", reason="law", delete_files=True)
+    assert {path.name for path in folder.iterdir()} == {"good.mp4"}
+
+
 def test_another_video_under_the_same_name_is_left_alone(story: Story, clips: dict[str, ClipId]) -> None:
     path = story.root.uploads / "c" / "again.mp4"
     path.write_text("something else")
