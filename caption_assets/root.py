@@ -61,6 +61,10 @@ class RootFolder:
         """File that a run holds locked while it works on `batch`."""
         return self.ledger / "locks" / f"{hashlib.sha256(batch.encode()).hexdigest()[:16]}.lock"
 
+    def tables_lock(self, batch: str) -> Path:
+        """File that is locked while the tables of `batch` are written, by a run or by a person's command."""
+        return self.batch_lock(batch).with_suffix(".tables.lock")
+
     def journals(self, batch: str) -> Path:
         """Folder of rows that runs of `batch` made and had no time to commit."""
         return self.ledger / "journal" / hashlib.sha256(batch.encode()).hexdigest()[:16]

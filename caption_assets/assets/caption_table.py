@@ -6,7 +6,7 @@ import dagster as dg
 
 from caption_assets.assets.enhanced_captions import enhanced_captions
 from caption_assets.assets.previews import previews
-from caption_assets.export.table import COLUMNS, FORMATS, caption_rows, json_line
+from caption_assets.export.table import COLUMNS, FORMATS, json_line, write_tables
 from caption_assets.orchestration.declare import video_batch_asset
 from caption_assets.orchestration.pictures import sample_table
 from caption_assets.orchestration.resources import RootResource
@@ -29,11 +29,9 @@ def caption_table(context: dg.AssetExecutionContext, root: RootResource) -> None
     """
     for batch in context.partition_keys:
         with stage(context, root, "caption_table", batch, "row") as run:
-            rows = caption_rows(run.ledger, batch)
             folder = run.root.exports(batch)
             unchanged = _lines(folder / FORMATS["jsonl"][0])
-            for name, write in FORMATS.values():
-                write(rows, folder / name)
+            rows = write_tables(run.root, run.ledger, batch)
             run.expected = len(rows)
             run.failed = sum(row["status"] != "captioned" for row in rows)
             run.reused = sum(json_line(row) in unchanged and row["status"] == "captioned" for row in rows)

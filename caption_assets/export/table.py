@@ -9,10 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
+from filelock import FileLock
 
 from caption_assets.ledger.database import Ledger
 from caption_assets.ledger.schema import POLARS_TYPES, Column
 from caption_assets.root import RootFolder
+
+LOCK_POLL_S = 0.05
 
 COLUMNS: tuple[Column, ...] = (
     Column("batch", "VARCHAR", "batch (partition)"),
@@ -127,12 +130,21 @@ FORMATS: Mapping[str, tuple[str, Callable[[Sequence[Row], Path], None]]] = {
 """Formats of the caption table: name of the file, and how it is written."""
 
 
-def write_tables(root: RootFolder, ledger: Ledger, batch: str) -> list[dict[str, object]]:
-    """Write the caption table of a batch into its folder in `exports/`, in every format; return its rows."""
-    rows = caption_rows(ledger, batch)
-    for name, write in FORMATS.values():
-        write(rows, root.exports(batch) / name)
-    return rows
+def write_tables(root: RootFolder, ledger: Ledger, batch: str, *, again: bool = False) -> list[dict[str, object]]:
+    """Write the caption table of a batch into its folder in `exports/`, in every format; return its rows.
+
+    again: only if the folder is there: a batch that was never exported has no table to correct. One process at a time
+    reads the rows and writes them, so that none writes rows over newer ones, which may lack what was taken down.
+    """
+    folder, lock = root.exports(batch), root.tables_lock(batch)
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock, poll_interval=LOCK_POLL_S):
+        if again and not folder.is_dir():
+            return []
+        rows = caption_rows(ledger, batch)
+        for name, write in FORMATS.values():
+            write(rows, folder / name)
+        return rows
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:

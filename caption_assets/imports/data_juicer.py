@@ -31,6 +31,9 @@ UNKNOWN_MODEL = "data-juicer"
 
 SUFFIX = ".jsonl"
 
+MAX_CANDIDATES = 64
+"""Of a window: the ledger holds a set of sample indices in 64 bits."""
+
 
 def read_delivery(path: Path) -> Delivery:
     """Read a file of samples, or the one `.jsonl` in a folder.
@@ -41,15 +44,16 @@ def read_delivery(path: Path) -> Delivery:
     file = _samples_file(path)
     delivery = Delivery(FORMAT)
     seen: dict[int, Sample] = {}
+    plain: list[Sample] = []
     with file.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:
-                _take(json.loads(line), file, delivery, seen)
+                _take(json.loads(line), file, delivery, seen, plain)
             except (ValueError, RecursionError) as fault:
                 delivery.problems.append(f"{file.name}, line {number}: {fault}")
-    delivery.samples += [seen[index] for index in sorted(seen)]
+    delivery.samples += [*(seen[index] for index in sorted(seen)), *plain]
     return delivery
 
 
@@ -63,8 +67,11 @@ def _samples_file(path: Path) -> Path:
     return found[0]
 
 
-def _take(row: Any, file: Path, delivery: Delivery, seen: dict[int, Sample]) -> None:
-    """Take one row into `delivery`, or raise ValueError and leave it as it was."""
+def _take(row: Any, file: Path, delivery: Delivery, seen: dict[int, Sample], plain: list[Sample]) -> None:
+    """Take one row into `delivery`, or raise ValueError and leave it as it was.
+
+    seen: the samples of rows that say which sample they are of. plain: those of the others, which come after them.
+    """
     if not isinstance(row, dict) or not isinstance(row.get(TEXT_KEY), str):
         raise SampleError(f"it is no object with a text under {TEXT_KEY!r}")
     named = row.get(VIDEOS_KEY) or []
@@ -79,12 +86,16 @@ def _take(row: Any, file: Path, delivery: Delivery, seen: dict[int, Sample]) -> 
     columns = {name: value for name, value in row.items() if name not in (TEXT_KEY, VIDEOS_KEY, PROVENANCE_KEY)}
     original = provenance.get("original", row[TEXT_KEY]) if provenance else row[TEXT_KEY]
     sample = Sample(str(original), paths, columns)
-    captions = list(_captions(row, paths, provenance))
-    index = int(provenance["sample"]) if provenance else len(seen)
+    captions = list(_exported_captions(paths, provenance) if provenance else _captions(row, paths))
+    if provenance:
+        _check_same_sample(int(provenance["sample"]), sample, seen)
     for path, source in located:
         if delivery.videos.setdefault(path, source).resolve() != source.resolve():
             raise SampleError(f"{path}: two videos want this name")
-    seen.setdefault(index, sample)
+    if provenance:
+        seen.setdefault(int(provenance["sample"]), sample)
+    else:
+        plain.append(sample)
     delivery.captions += captions
     captioned = () if provenance else {caption.path for caption in captions}
     for path, words in zip(paths, references(sample), strict=True):
@@ -100,29 +111,55 @@ def _provenance(row: Mapping[str, Any]) -> dict[str, Any]:
         found = json.loads(text)
         int(found["sample"])
         return dict(found)
-    except (TypeError, ValueError, KeyError) as fault:
-        raise SampleError(f"{PROVENANCE_KEY!r} is not what an export writes ({fault})") from None
+    except _ODD as fault:
+        raise _not_ours(fault) from None
 
 
-def _captions(
-    row: Mapping[str, Any], paths: tuple[str, ...], provenance: Mapping[str, Any]
-) -> Iterator[DeliveredCaption]:
+_ODD = (TypeError, ValueError, LookupError, AttributeError, OverflowError)
+"""What reading a value of another form than the one expected may raise."""
+
+
+def _not_ours(fault: Exception) -> SampleError:
+    what = f"it has no {fault}" if isinstance(fault, KeyError) else str(fault)
+    return SampleError(f"{PROVENANCE_KEY!r} is not what an export writes ({what})")
+
+
+def _check_same_sample(index: int, sample: Sample, seen: Mapping[int, Sample]) -> None:
+    """Columns may differ between the rows of a sample: operators write what they measured of a row's text there."""
+    other = seen.get(index, sample)
+    if (other.text, other.videos) != (sample.text, sample.videos):
+        raise SampleError(
+            f"another sample {index} came before it ({other.text[:80]!r}): these are rows of two exports; import each "
+            "export from a file of its own, into a --batch of its own"
+        )
+
+
+def _captions(row: Mapping[str, Any], paths: tuple[str, ...]) -> Iterator[DeliveredCaption]:
+    for path, words in zip(paths, captions_of(row[TEXT_KEY]), strict=True):
+        if words:
+            yield DeliveredCaption(path, words, UNKNOWN_MODEL)
+
+
+def _exported_captions(paths: tuple[str, ...], provenance: Mapping[str, Any]) -> list[DeliveredCaption]:
     if provenance.get("row") == ORIGINAL:
-        return
-    if not provenance:
-        for path, words in zip(paths, captions_of(row[TEXT_KEY]), strict=True):
-            if words:
-                yield DeliveredCaption(path, words, UNKNOWN_MODEL)
-        return
-    for path, windows in zip(paths, provenance["windows"], strict=True):
-        for window in windows:
-            yield DeliveredCaption(
+        return []
+    try:
+        rank = int(provenance["candidate"])
+        if not 0 <= rank < MAX_CANDIDATES:
+            raise ValueError(f"candidate {rank} is none of 0 to {MAX_CANDIDATES - 1}")
+        return [
+            DeliveredCaption(
                 path,
                 str(window["caption"]),
                 str(window["model"] or UNKNOWN_MODEL),
                 (int(window["start_frame"]), int(window["end_frame"])),
-                int(provenance["candidate"]),
+                rank,
             )
+            for path, windows in zip(paths, provenance["windows"], strict=True)
+            for window in windows
+        ]
+    except _ODD as fault:
+        raise _not_ours(fault) from None
 
 
 def _locate(named: str, folder: Path) -> tuple[str, Path]:

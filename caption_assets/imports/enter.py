@@ -101,8 +101,7 @@ def enter(
     recipe = imported_recipe(delivery.origin, _model(caption.model for caption, _ in found))
     if found:
         rows = recipe_rows(recipe, batch, act, act)
-        if not is_current:
-            del rows["active_recipes"]
+        current = rows.pop("active_recipes")
         candidates = [_candidate(caption, window, recipe.recipe_id, delivery.origin, made) for caption, window in found]
         ledger.commit(act, batch, {**rows, "caption_candidates": candidates})
         if is_current:
@@ -111,7 +110,8 @@ def enter(
             entered = ledger.named("batch_candidates", batch=batch, recipe=recipe.recipe_id)
             decide_batch(ledger, batch, entered, everyone, act)
             ledger.commit(act, batch, _enhanced(found, recipe.recipe_id, delivery.origin, batch, made))
-    previews = _previews(root, windows, delivery, batch, made)
+            ledger.commit(act, batch, {"active_recipes": current})  # last: until it is there, an import begins again
+    previews = _previews(root, ledger, windows, delivery, batch, made)
     ledger.commit(act, batch, previews)
     write_tables(root, ledger, batch)
     return Entered(
@@ -238,14 +238,16 @@ def _enhanced(
     return rows
 
 
-def _previews(root: RootFolder, windows: _Windows, delivery: Delivery, batch: str, made: Row) -> Rows:
-    """Copy previews of windows that have none, and return their rows."""
+def _previews(root: RootFolder, ledger: Ledger, windows: _Windows, delivery: Delivery, batch: str, made: Row) -> Rows:
+    """Copy previews of windows that have none, and return their rows. A file alone is what a killed import left."""
     recipe = imported_preview_recipe(delivery.origin)
+    recorded = {row["uri"] for row in ledger.named("preview_files", batch=batch)} if delivery.previews else set()
     rows: list[dict[str, object]] = []
     for preview in delivery.previews:
         for window in windows.of(preview.path, preview.frames):
             target = root.previews(batch) / f"{window}{preview.file.suffix}"
-            if target.exists():
+            uri = root.relative(target)
+            if target.exists() and uri in recorded:
                 continue
             data = preview.file.read_bytes()
             try:
@@ -257,11 +259,12 @@ def _previews(root: RootFolder, windows: _Windows, delivery: Delivery, batch: st
             temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
             shutil.copyfile(preview.file, temporary)
             temporary.replace(target)
+            recorded.add(uri)
             rows.append(
                 {
                     "window_id": window,
                     "recipe_id": recipe.recipe_id,
-                    "uri": root.relative(target),
+                    "uri": uri,
                     "sha256": hashlib.sha256(data).hexdigest(),
                     "bytes": len(data),
                     "width": width,

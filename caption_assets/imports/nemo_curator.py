@@ -27,8 +27,10 @@ def read_delivery(path: Path) -> Delivery:
     for meta in metas:
         try:
             _take(json.loads(meta.read_text(encoding="utf-8")), path, delivery)
-        except (ValueError, KeyError, TypeError, RecursionError, OSError) as fault:
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError, OSError) as fault:
             delivery.problems.append(f"{METAS}/{meta.name}: {fault}")
+        except KeyError as fault:
+            delivery.problems.append(f"{METAS}/{meta.name}: there is no {fault} in it")
     return delivery
 
 

@@ -18,7 +18,7 @@ from caption_assets.export.table import write_tables
 from caption_assets.ledger.database import Ledger
 from caption_assets.review.person import ReviewError, person
 from caption_assets.root import RootFolder
-from caption_assets.uploads.batches import SIDECAR_SUFFIXES
+from caption_assets.uploads.batches import SIDECAR_SUFFIXES, VIDEO_SUFFIXES
 from caption_assets.uploads.inspect import file_sha256
 
 Row = Mapping[str, object]
@@ -163,10 +163,9 @@ def _record(
 
 
 def _rewrite(root: RootFolder, ledger: Ledger, batches: Sequence[str]) -> None:
-    """Write again the tables that are there: a batch that was never exported has none to correct."""
+    """Write again the tables that are there."""
     for batch in batches:
-        if root.exports(batch).is_dir():
-            write_tables(root, ledger, batch)
+        write_tables(root, ledger, batch, again=True)
 
 
 @contextmanager
@@ -178,6 +177,14 @@ def _no_runs(root: RootFolder, batches: Sequence[str]) -> Iterator[None]:
             path.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(FileLock(path, poll_interval=LOCK_POLL_S))
         yield
+
+
+def _own_sidecars(video: Path) -> list[Path]:
+    """Return the sidecars of a video, or none where another video of that stem has them too."""
+    namesakes = [path for path in video.parent.iterdir() if path.stem == video.stem and path.name != video.name]
+    if any(path.suffix.lower() in VIDEO_SUFFIXES for path in namesakes):
+        return []
+    return [path for path in namesakes if path.suffix.lower() in SIDECAR_SUFFIXES]
 
 
 class _Files:
@@ -208,9 +215,9 @@ class _Files:
         if file_sha256(path) != row["sha256"]:
             self.left.append(f"{path}: another video lies there now")
         else:
+            for sidecar in _own_sidecars(path):  # before the video, so that a crash between them leaves nothing behind
+                self._delete(sidecar)
             self._delete(path)
-            for suffix in SIDECAR_SUFFIXES:
-                self._delete(path.with_suffix(suffix))
 
     def _delete_windows(self, rows: Sequence[Row]) -> None:
         windows = {str(row["window_id"]) for row in rows}

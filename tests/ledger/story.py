@@ -254,6 +254,10 @@ class Story:
         row = row_of("tombstones", object_kind=kind, object_id=name, reason_code="TAKEDOWN", **self._made())
         self._commit("b", {"tombstones": [row]})
 
+    def withdraw(self, kind: str, name: str) -> None:
+        row = row_of("tombstones", object_kind=kind, object_id=name, reason_code="WITHDRAWN", **self._made())
+        self._commit("b", {"tombstones": [row]})
+
     # questions
     def missing(self, batch: str = "b") -> list[WindowId]:
         sql = "SELECT window_id FROM missing_captions WHERE batch = $batch ORDER BY window_id"

@@ -178,6 +178,36 @@ def test_a_takedown_of_a_file_hides_its_clips_and_one_of_a_clip_only_that(story:
     assert (clips(story), story.served(), story.count("live_clips")) == ([], {}, 0)
 
 
+def test_frames_that_are_taken_down_stay_hidden_however_the_file_is_split(story: Story, whole: ClipId) -> None:
+    """Whole, in other parts, and in a batch that holds the same file; until the takedown is withdrawn."""
+    story.use(WHOLE, "other")
+    story.upload("film", "other")
+    story.use(STRIDE)
+    parts = story.split(whole, [256, 512], STRIDE)
+    for part in parts:
+        story.cut(part, 1, STRIDE)
+    story.take_down("clip", parts[1])
+    assert (clips(story), clips(story, "other"), shown(story, "other")) == (
+        [parts[0], parts[2]], [], {(parts[0], False), (parts[2], False)},
+    )  # fmt: skip
+    for part in (parts[0], parts[2]):
+        story.take_down("clip", part)
+    for chosen in (STRIDE, WHOLE):
+        story.use(chosen)
+        assert (clips(story), shown(story), story.served(), story.uncut()) == ([], set(), {}, [])
+    assert len(story.ledger.named("notes", batch="b")) == 3
+
+    story.use(SCENES)
+    for name in (parts[0], parts[2]):
+        story.withdraw("clip", name)
+    first, middle, last = story.split(whole, [255, 512], SCENES)
+    assert clips(story) == [first, last], "the one between has the frames 255 to 511"
+    assert last == parts[2], "which touches the hidden frames and has none of them"
+    story.withdraw("clip", parts[1])
+    assert clips(story) == [first, middle, last]
+    assert clips(story, "other") == [whole]
+
+
 def test_the_table_names_the_file_and_gives_times_in_the_clip_and_in_the_file(story: Story) -> None:
     story.use(STRIDE)
     clip = story.upload("film", caption="a dog")

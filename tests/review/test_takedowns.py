@@ -1,9 +1,12 @@
 """A takedown hides at once and for good, keeps the rows, deletes files if asked, and can be withdrawn before that."""
 
+import shutil
+import threading
 from pathlib import Path
 
 import pytest
 
+from caption_assets.export import table
 from caption_assets.export.table import caption_rows, write_tables
 from caption_assets.ids import ClipId
 from caption_assets.review import ReviewError, take_down, withdraw_takedown
@@ -64,6 +67,31 @@ def test_a_clip_is_gone_from_every_view_and_table_and_its_rows_stay(story: Story
     assert row == {"reason_code": "TAKEDOWN", "detail": "the uploader asked", "requested_by": "user:ann", "files": None}
 
 
+@pytest.mark.parametrize("was_exported", [True, False])
+def test_a_run_that_read_its_rows_before_a_takedown_does_not_write_them_after_it(
+    story: Story, clips: dict[str, ClipId], monkeypatch: pytest.MonkeyPatch, was_exported: bool
+) -> None:
+    if not was_exported:
+        shutil.rmtree(story.root.exports("c"))
+    person = threading.Thread(target=take_down, args=[story.root], kwargs={
+        "clips": [clips["bad"]], "by": "ann", "reason": "the uploader asked",
+    })  # fmt: skip
+
+    def read_and_be_overtaken(*args: object) -> list[dict[str, object]]:
+        monkeypatch.setattr(table, "caption_rows", caption_rows)
+        rows = caption_rows(story.ledger, "c")
+        person.start()
+        while not story.count("tombstones"):
+            pass
+        person.join(timeout=0.5)
+        return rows
+
+    monkeypatch.setattr(table, "caption_rows", read_and_be_overtaken)
+    assert len(write_tables(story.root, story.ledger, "c")) == 1
+    person.join(timeout=30)
+    assert (story.root.exports("c") / "captions.jsonl").read_bytes() == b""
+
+
 def test_the_same_content_uploaded_again_stays_hidden_and_the_run_says_so(
     story: Story, clips: dict[str, ClipId]
 ) -> None:
@@ -105,6 +133,18 @@ def test_files_of_a_clip_are_deleted_in_every_batch_and_no_other(story: Story, c
     assert (done.files, done.bytes, done.left) == (6, 3 + 20 + 3 + 15, ())
     rows = story.ledger.query("SELECT files, deleted_bytes FROM tombstones ORDER BY created_at")
     assert [tuple(row.values()) for row in rows] == [(None, None), ("deleting", None), ("deleted", done.bytes)]
+
+
+def test_a_sidecar_goes_with_the_last_video_that_has_it(story: Story, clips: dict[str, ClipId]) -> None:
+    folder = story.root.uploads / "b" / "in"
+    (folder / "bad.MOV").write_text("another film of that stem")
+    (folder / "bad.JSON").write_text("{}")
+    take_down(story.root, clips=[clips["bad"]], by="ann", reason="law", delete_files=True)
+    assert {path.name for path in folder.iterdir()} == {"bad.MOV", "bad.txt", "bad.JSON", "good.mp4"}
+    (folder / "bad.MOV").unlink()
+    (folder / "bad.mp4").write_text("bad")
+    take_down(story.root, clips=[clips["bad"]], by="ann", reason="law", delete_files=True)
+    assert {path.name for path in folder.iterdir()} == {"good.mp4"}
 
 
 def test_another_video_under_the_same_name_is_left_alone(story: Story, clips: dict[str, ClipId]) -> None:

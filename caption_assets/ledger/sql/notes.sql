@@ -9,4 +9,9 @@ FROM (
 JOIN standing_takedowns t
   ON (t.object_kind = 'clip' AND t.object_id = u.clip_id) OR (t.object_kind = 'batch' AND t.object_id = u.batch)
 WHERE u.status = 'ok'
+UNION ALL
+SELECT u.path, printf('no clip with any of the frames %d to %d is shown: they are taken down', h.source_start_frame, h.source_end_frame)
+FROM live_uploads u
+JOIN hidden_frames h ON h.source_clip_id = u.clip_id
+WHERE u.batch = $batch AND u.status = 'ok'
 ORDER BY path, error;

@@ -66,14 +66,23 @@ FROM (
 )
 QUALIFY dense_rank() OVER (PARTITION BY source_clip_id, recipe_id ORDER BY created_at DESC, run_id) = 1;
 
--- Every way in which each file of a batch can be shown as clips: whole, and as each split recipe has split it. One of
--- them is current, as soon as it is there. `name` is the path, and for a part of a file where it begins.
+-- The frames of files that are hidden, since a part that holds them is taken down.
+CREATE OR REPLACE VIEW hidden_frames AS
+SELECT DISTINCT c.source_clip_id, c.source_start_frame, c.source_end_frame
+FROM standing_takedowns t
+JOIN clips c ON c.clip_id = t.object_id
+WHERE t.object_kind = 'clip' AND c.source_clip_id IS NOT NULL;
+
+-- Every way in which each file of a batch can be shown as clips: whole, and as each split recipe has split it, without
+-- what holds a hidden frame. One of them is current, as soon as it is there. `name` is the path, and for a part of a file
+-- where it begins.
 CREATE OR REPLACE VIEW batch_file_clips_now AS
 SELECT f.batch, f.path, f.original_caption, f.clip_id AS source_clip_id, f.clip_id, f.path AS name,
        NULL AS split_recipe_id, NULL::INTEGER AS source_start_frame, NULL::INTEGER AS source_end_frame,
        NULL::DOUBLE AS source_start_s, r.recipe_id IS NULL AS is_current
 FROM batch_files f
 LEFT JOIN current_splits r ON r.batch = f.batch
+ANTI JOIN hidden_frames h ON h.source_clip_id = f.clip_id
 UNION ALL
 SELECT f.batch, f.path, f.original_caption, f.clip_id, p.clip_id,
        f.path || coalesce(printf(' from %.2f s', p.source_start_s), ''),
@@ -81,7 +90,9 @@ SELECT f.batch, f.path, f.original_caption, f.clip_id, p.clip_id,
 FROM batch_files f
 JOIN split_clips p ON p.source_clip_id = f.clip_id
 LEFT JOIN current_splits r ON r.batch = f.batch
-WHERE NOT EXISTS (SELECT 1 FROM standing_takedowns t WHERE t.object_kind = 'clip' AND t.object_id = p.clip_id);
+ANTI JOIN hidden_frames h
+  ON h.source_clip_id = p.source_clip_id AND h.source_start_frame <= coalesce(p.source_end_frame, p.n_frames - 1)
+ AND h.source_end_frame >= coalesce(p.source_start_frame, 0);
 
 -- Files that the current recipe of their batch is to split and has not. One that is gone cannot be split any more.
 CREATE OR REPLACE VIEW missing_splits AS
