@@ -16,6 +16,11 @@ from caption_assets.review.person import PERSON
 
 def explain(ledger: Ledger, window_id: str) -> dict[str, Any] | None:
     """Return the window and its candidates with their verdicts, or None where there is no such window."""
+    with ledger.together():
+        return _explain(ledger, window_id)
+
+
+def _explain(ledger: Ledger, window_id: str) -> dict[str, Any] | None:
     windows = ledger.named("why_window", window=window_id)
     if not windows:
         return None

@@ -79,6 +79,20 @@ class Ledger:
         self._parts = root.ledger / "parts"
         self._pending = root.ledger / "pending"
         self.database = root.ledger / "ledger.duckdb"
+        self._opened: duckdb.DuckDBPyConnection | None = None
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Answer every query of the block through one opening of the file: all see the same state, and none waits anew.
+
+        Every other process is kept out meanwhile, so the block holds queries and nothing else.
+        """
+        with self._locked() as connection:
+            self._opened = connection
+            try:
+                yield
+            finally:
+                self._opened = None
 
     def query(self, sql: str, **parameters: object) -> list[dict[str, Any]]:
         """Run one reading statement and return its rows as dictionaries.
@@ -227,6 +241,9 @@ class Ledger:
     @contextmanager
     def _locked(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open the database under the lock, made or repaired where that is needed."""
+        if self._opened is not None:
+            yield self._opened
+            return
         with self._alone(), ExitStack() as stack:
             connection = self._open(stack)
             self._finish_pending(connection)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from caption_assets.ledger import parts
+from caption_assets.ledger import database, parts
 from caption_assets.ledger.database import VIEWS, Ledger, LedgerError
 from caption_assets.ledger.schema import TABLES
 from caption_assets.root import RootFolder
@@ -273,6 +273,27 @@ def test_query_refuses_to_write(ledger: Ledger, tmp_path: Path) -> None:
 
 def test_query_takes_values_apart_from_the_statement(ledger: Ledger) -> None:
     assert ledger.query("SELECT $x AS x, $y AS y", x="' OR 1=1", y=None) == [{"x": "' OR 1=1", "y": None}]
+
+
+def test_queries_together_open_the_file_once_and_see_one_state(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+    attached = database.attached
+
+    def counted(path: Path) -> object:
+        opened.append(path)
+        return attached(path)
+
+    ledger.query("SELECT 1")
+    monkeypatch.setattr(database, "attached", counted)
+    with ledger.together():
+        assert ledger.query("SELECT count(*) AS n FROM uploads") == [{"n": 0}]
+        assert ledger.named("known_batches") == []
+        with pytest.raises(LedgerError):
+            ledger.query("SELECT nonsense")
+        assert ledger.query("SELECT 1 AS x") == [{"x": 1}]
+    assert opened == [ledger.database]
+    ledger.query("SELECT 1")
+    assert opened == [ledger.database] * 2
 
 
 def test_every_named_statement_runs_on_an_empty_ledger(ledger: Ledger) -> None:
