@@ -13,6 +13,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 DEMO_BATCH := demo
+# One more than there are cores: many tests wait for processes of their own.
+WORKERS ?= $(shell expr $$(nproc) + 1)
 FILES ?= 500
 SEED ?= 0
 
@@ -26,7 +28,7 @@ demo: .venv/installed
 	$(BIN)/caption-assets run clips --batch $(DEMO_BATCH) --root data
 
 test: .venv/installed-dev .venv/installed-vllm
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 fuzz: .venv/installed-dev
 	$(BIN)/python -m tests.video.fuzz --files $(FILES) --seed $(SEED)

@@ -51,7 +51,7 @@ def test_every_other_command_works_as_written_and_in_order(checkout: Path):
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     environment.pop("CAPTION_ASSETS_ROOT", None)
     done = subprocess.run(
-        ["bash", "-c", script], cwd=checkout, env=environment, capture_output=True, text=True, timeout=300
+        ["bash", "-c", script], cwd=checkout, env=environment, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "keep" in done.stdout  # why
