@@ -96,9 +96,17 @@ def dedupe_recipe(settings: Settings) -> Recipe:
     return Recipe("dedupe", settings.dedupe_windows, params)
 
 
-def caption_recipe(settings: Settings, identity: EngineIdentity) -> Recipe:
-    """What a vision-language model is asked, how, and how the window looks to it."""
-    prompt = choose_prompt(CAPTION_PROMPTS, settings.prompt_variant, settings.prompt_text)
+def caption_recipe(settings: Settings, identity: EngineIdentity, own_prompt: str | None = None) -> Recipe:
+    """What a vision-language model is asked, how, and how the window looks to it.
+
+    own_prompt: the prompt of one clip, which wins over the batch's. Such a clip has a recipe of its own, the one that
+    the batch would have with this text as `prompt_text`, and `prompt_key` is no part of any: the same question about
+    the same window is one task wherever its words come from, and all that asks a candidate for its prompt asks its
+    recipe. The other way, the prompt's hash as a column of candidates, of decisions and of what is missing, would save
+    a row of `recipes` for each prompt that differs, and cost every one of these questions a second key.
+    """
+    text = settings.prompt_text if own_prompt is None else own_prompt
+    prompt = choose_prompt(CAPTION_PROMPTS, settings.prompt_variant, text)
     params: dict[str, object] = {
         **_identity_params(identity),
         "prompt_sha256": prompt.sha256,

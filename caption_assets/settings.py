@@ -303,6 +303,11 @@ class Settings(SettingsModel):
     revision: str | None = Field(None, description="Revision of the model; resolved to a commit before hashing.")
     prompt_variant: str = Field("default", description=f"Built-in prompt: {', '.join(CAPTION_PROMPTS)}.")
     prompt_text: str | None = Field(None, description='Prompt of your own; wins over the variant, also when "".')
+    prompt_key: str | None = Field(
+        None,
+        min_length=1,
+        description='Prompt per clip: the text of this key in its JSON sidecar, also ""; wins over both.',
+    )
     system_prompt: str | None = Field(None, description="System turn put before the prompt.")
     caption_num: int = Field(1, ge=1, le=64, description="Candidates per window; above 1 needs temperature above 0.")
     sampling_params: dict[str, Any] = Field(

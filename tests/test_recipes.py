@@ -68,6 +68,7 @@ CHANGES: Mapping[str, tuple[Any, set[str]]] = {
     "revision": ("abc", set()),
     "prompt_variant": ("av", {"caption"}),
     "prompt_text": ("", {"caption"}),
+    "prompt_key": ("question", set()),  # a clip with a prompt of its own has a recipe of its own
     "system_prompt": ("be brief", {"caption"}),
     "caption_num": (2, {"caption"}),
     "sampling_params": ({"temperature": 0.2}, {"caption", "enhance"}),

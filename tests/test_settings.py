@@ -18,6 +18,7 @@ DEFAULTS = {  # section 6 of the design
     "revision": None,
     "prompt_variant": "default",
     "prompt_text": None,
+    "prompt_key": None,
     "system_prompt": None,
     "caption_num": 1,
     "sampling_params": {"temperature": 0.1, "top_p": 0.001, "repetition_penalty": 1.05},

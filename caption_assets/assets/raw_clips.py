@@ -1,7 +1,8 @@
 """raw_clips: every file of a batch, probed once; a bad file is a row that says why."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -13,10 +14,10 @@ from caption_assets.orchestration.resources import RootResource, SettingsResourc
 from caption_assets.orchestration.stage import StageRun, stage
 from caption_assets.recipes import Recipe, clip_recipe, split_recipe
 from caption_assets.settings import Settings
-from caption_assets.uploads.batches import FoundFile, find_files, is_recorded
+from caption_assets.uploads.batches import SIDECAR_TIMES, FoundFile, find_files, is_recorded
 from caption_assets.uploads.inspect import InspectJob, inspect_file
 from caption_assets.uploads.register import clip_row, split_rows, upload_row
-from caption_assets.uploads.sidecar import SidecarError, read_original_caption
+from caption_assets.uploads.sidecar import SidecarError, read_columns, read_original_caption
 from caption_assets.video.limits import probe_limits, split_rule, worker_limits
 from caption_assets.video.scenes import check_scene_detection
 from caption_assets.video.split_job import FileSplit, SplitJob, split_file
@@ -43,7 +44,7 @@ def raw_clips(context: dg.AssetExecutionContext, root: RootResource, settings: S
             run.activate(recipe)
             run.activate(split_recipe(values))
             files = _find(run)
-            run.commit({"uploads": _gone(run, files)})
+            run.commit({"uploads": [*_gone(run, files), *_beside_again(run, files)]})
             changed = _changed(run, files, recipe)
             run.commit_as_they_come(_inspect(run, changed, values, recipe), len(changed))
             made = {file.path for file in changed} | _split(run, values)
@@ -101,6 +102,21 @@ def _gone(run: StageRun, files: list[FoundFile]) -> list[dict[str, object]]:
     ]
 
 
+def _beside_again(run: StageRun, files: list[FoundFile]) -> list[dict[str, object]]:
+    """Return a row for each file of which only what lies beside it has changed: the video is not read again."""
+    found, now = {file.path: file for file in files}, datetime.now(UTC)
+    rows = []
+    for row in run.ledger.named("batch_uploads_raw", batch=run.batch):
+        file = found.get(row["path"])
+        if file is None or row["status"] != "ok" or is_recorded(file, row):
+            continue
+        times = {name: getattr(file, name) for name in SIDECAR_TIMES}
+        if is_recorded(file, {**row, **times}):
+            beside = {**_beside(run, file), **times}
+            rows.append({**row, **beside, "run_id": run.run_id, "created_at": now})
+    return rows
+
+
 def _inspect(
     run: StageRun, files: list[FoundFile], settings: Settings, recipe: Recipe
 ) -> Iterator[dict[str, list[dict[str, object]]]]:
@@ -109,16 +125,13 @@ def _inspect(
     for file in files:
         if file.problem is not None:
             now = datetime.now(UTC)
-            yield {
-                "uploads": [upload_row(run.batch, file, None, file.problem, None, recipe.recipe_id, run.run_id, now)]
-            }
+            yield {"uploads": [upload_row(run.batch, file, None, file.problem, {}, recipe.recipe_id, run.run_id, now)]}
     jobs = [InspectJob(f.path, folder / f.path, probe_limits(settings)) for f in files if f.problem is None]
     for job, result in map_clips(inspect_file, jobs, **worker_limits(settings, len(jobs))):
         file, now = by_path[job.path], datetime.now(UTC)
         problem = result.reason if isinstance(result, WorkerFailure) else None
         inspected = None if isinstance(result, WorkerFailure) else result
-        caption = _original_caption(run, file)
-        row = upload_row(run.batch, file, inspected, problem, caption, recipe.recipe_id, run.run_id, now)
+        row = upload_row(run.batch, file, inspected, problem, _beside(run, file), recipe.recipe_id, run.run_id, now)
         rows: dict[str, list[dict[str, object]]] = {"uploads": [row]}
         if inspected is not None and inspected.facts is not None:
             rows["clips"] = [clip_row(inspected.sha256, inspected.facts, recipe.recipe_id, run.run_id, now)]
@@ -155,11 +168,19 @@ def _split_files(
         yield {"clips": clips, "clip_sets": [manifest]}
 
 
-def _original_caption(run: StageRun, file: FoundFile) -> str | None:
-    if file.sidecar is None:
-        return None
-    try:
-        return read_original_caption(file.sidecar)
-    except (SidecarError, OSError) as fault:
-        run.log.warning(f"{run.batch}/{file.path}: its original caption is left out: {fault}")
-        return None
+def _beside(run: StageRun, file: FoundFile) -> dict[str, object]:
+    """Return the columns of `uploads` that a file's sidecars fill. One that cannot be used is said so and left out."""
+
+    def read(what: str, reader: Callable[[Path], object], path: Path | None) -> object:
+        if path is None:
+            return None
+        try:
+            return reader(path)
+        except (SidecarError, OSError) as fault:
+            run.log.warning(f"{run.batch}/{file.path}: its {what} left out: {fault}")
+            return None
+
+    return {
+        "original_caption": read("original caption is", read_original_caption, file.sidecar),
+        "columns": read("columns are", read_columns, file.columns),
+    }

@@ -11,7 +11,7 @@ from caption_assets.captioning.pace import Pace
 from caption_assets.captioning.plan import first_stage_tasks, original_row, second_stage_tasks
 from caption_assets.captioning.stream import Job, caption_stream
 from caption_assets.captioning.tasks import Ask
-from caption_assets.ids import TaskId, WindowId
+from caption_assets.ids import RecipeId, TaskId, WindowId
 from caption_assets.orchestration.collapsing import collapsed_windows
 from caption_assets.orchestration.deciding import decide_batch
 from caption_assets.orchestration.declare import video_batch_asset
@@ -19,6 +19,12 @@ from caption_assets.orchestration.frames import frames_when_asked
 from caption_assets.orchestration.gate_history import gate_numbers, gates_over_batches
 from caption_assets.orchestration.judging import judge_batch
 from caption_assets.orchestration.pictures import bars, histogram, sample_table
+from caption_assets.orchestration.prompting import (
+    activate_for_clips,
+    check_prompt_key,
+    prompts_of_clips,
+    recipes_of_clips,
+)
 from caption_assets.orchestration.resources import EngineResource, RootResource, SettingsResource
 from caption_assets.orchestration.stage import StageRun, commit_as_they_come, recipe_rows, stage
 from caption_assets.recipes import Recipe, caption_recipe, original_recipe, retention_recipe
@@ -44,11 +50,12 @@ def vl_captions(
             stages.enter_context(stage(context, root, "vl_captions", batch, "window"))
             for batch in context.partition_keys
         ]
+        own = {run.batch: _own_recipes(run, values, recipe) for run in runs}  # for all, before anything is asked
         for run in runs:
-            _prepare(run, values, recipe)
-        asked = _caption(runs, engine, values, recipe)
+            _prepare(run, values, recipe, own[run.batch])
+        asked = _caption(runs, engine, values, [recipe, *(each for some in own.values() for each in some.values())])
         for run in runs:
-            made = run.ledger.named("batch_candidates", batch=run.batch, recipe=recipe.recipe_id)
+            made = run.ledger.named("current_candidates", batch=run.batch)
             judge_batch(run, engine, values, made)
             decide_batch(run.ledger, run.batch, made, values, run.run_id)
             _count(run, asked[run.batch])
@@ -56,22 +63,39 @@ def vl_captions(
             run.metadata |= _pictures(run, context.instance, recipe, made)
 
 
-def _prepare(run: StageRun, settings: Settings, recipe: Recipe) -> None:
+def _own_recipes(run: StageRun, settings: Settings, recipe: Recipe) -> dict[str, Recipe]:
+    """Return the recipe of each clip that has a prompt of its own, and say how many have."""
+    prompts = prompts_of_clips(run.ledger, settings, run.batch).get(run.batch)
+    check_prompt_key(run.ledger, settings, run.batch, prompts)
+    if prompts is None or recipe.identity is None:
+        return {}
+    n_own, n_others = len(prompts.own), prompts.n_others
+    run.metadata |= {"clips with a prompt of their own": n_own, "clips with the prompt of the settings": n_others}
+    run.log.info(f"{run.batch}: {n_own} clips have their prompt from {settings.prompt_key!r}, {n_others} from settings")
+    if prompts.n_ambiguous:
+        run.log.warning(
+            f"{run.batch}: {prompts.n_ambiguous} clips lie in it twice with other prompts; the first counts"
+        )
+    return recipes_of_clips(settings, recipe.identity, prompts, recipe)
+
+
+def _prepare(run: StageRun, settings: Settings, recipe: Recipe, own: Mapping[str, Recipe]) -> None:
     """Make the recipes current and enter captions that came with the videos."""
     run.activate(recipe)
+    activate_for_clips(run.ledger, run.batch, own, settings.prompt_key, run.run_id)
     run.activate(retention_recipe(settings))
     if settings.keep_original_sample:
         _keep_originals(run)
 
 
 def _caption(
-    runs: Sequence[StageRun], engine: EngineResource, settings: Settings, recipe: Recipe
+    runs: Sequence[StageRun], engine: EngineResource, settings: Settings, recipes: Sequence[Recipe]
 ) -> dict[str, set[object]]:
     """Caption what all batches lack, through one queue; return the windows that were asked for, per batch."""
     planned: set[TaskId] = set()
     jobs, totals = [], {}
     for run in runs:
-        job, total = _job(run, settings, recipe, planned)
+        job, total = _job(run, settings, planned)
         jobs.append(job)
         if total:
             totals[run] = total
@@ -81,11 +105,10 @@ def _caption(
     by_batch = {run.batch: run for run in runs}
     stream = engine.stream(settings.caption_spec, runs[0].log.warning)
     pace = Pace()
+    asks = {recipe.recipe_id: _ask(settings, recipe) for recipe in recipes}
 
     def results() -> Iterator[tuple[StageRun, dict[str, list[dict[str, object]]]]]:
-        rows = caption_stream(
-            stream, jobs, _ask(settings, recipe), runs[0].run_id, two_stages=settings.generate_stage2_caption
-        )
+        rows = caption_stream(stream, jobs, asks, runs[0].run_id, two_stages=settings.generate_stage2_caption)
         for batch, row in rows:
             pace.note(row)
             yield by_batch[batch], {"caption_candidates": [row]}
@@ -96,16 +119,16 @@ def _caption(
     return asked
 
 
-def _job(run: StageRun, settings: Settings, recipe: Recipe, planned: set[TaskId]) -> tuple[Job, int]:
+def _job(run: StageRun, settings: Settings, planned: set[TaskId]) -> tuple[Job, int]:
     """Return the tasks of a batch and how many candidates they make at most.
 
     planned: tasks of other batches of this run, which may have the same clip; those of this one are added.
     """
-    work = run.ledger.named("caption_work", batch=run.batch, recipe=recipe.recipe_id)
-    made = run.ledger.named("batch_candidates", batch=run.batch, recipe=recipe.recipe_id)
-    wanted = [WindowId(str(row["window_id"])) for row in work]
-    first = first_stage_tasks(wanted, made, recipe.recipe_id, settings.caption_num)
-    second = second_stage_tasks(wanted, made, recipe.recipe_id) if settings.generate_stage2_caption else []
+    work = run.ledger.named("caption_work", batch=run.batch)
+    made = run.ledger.named("current_candidates", batch=run.batch)
+    wanted = {WindowId(str(row["window_id"])): RecipeId(str(row["recipe_id"])) for row in work}
+    first = first_stage_tasks(wanted, made, settings.caption_num)
+    second = second_stage_tasks(wanted, made) if settings.generate_stage2_caption else []
     tasks = [task for task in (*first, *second) if task.task_id not in planned]
     planned |= {task.task_id for task in tasks}
     needed = {task.window_id for task in tasks}

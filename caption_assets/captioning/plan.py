@@ -9,27 +9,27 @@ from caption_assets.ids import CandidateId, RecipeId, WindowId
 Row = Mapping[str, object]
 
 
-def first_stage_tasks(windows: Sequence[WindowId], made: Sequence[Row], recipe: RecipeId, n: int) -> list[Task]:
-    """Return a task for each window that lacks first-stage candidates, in the order of `windows`.
+def first_stage_tasks(windows: Mapping[WindowId, RecipeId], made: Sequence[Row], n: int) -> list[Task]:
+    """Return a task for each window that lacks first-stage candidates of its recipe, in the order of `windows`.
 
     Those that failed before come last, so that windows which kill the engine never keep others from their turn.
 
-    made: candidate rows of this recipe, of any window and stage.
+    made: candidate rows of any window and stage, by the recipe of the window.
     """
     by_window = _group(made, stage=1)
     tasks = []
-    for window in windows:
+    for window, recipe in windows.items():
         known = [_made(row) for row in by_window.get(window, [])]
         if slots := missing_slots(n, known):
             tasks.append(Task(window, recipe, slots))
     return sorted(tasks, key=lambda task: max(slot.attempt for slot in task.slots))
 
 
-def second_stage_tasks(windows: Sequence[WindowId], made: Sequence[Row], recipe: RecipeId) -> list[Task]:
+def second_stage_tasks(windows: Mapping[WindowId, RecipeId], made: Sequence[Row]) -> list[Task]:
     """Return a task for each window with first-stage captions that have no second stage yet."""
     firsts, seconds = _group(made, stage=1), _group(made, stage=2)
     tasks = []
-    for window in windows:
+    for window, recipe in windows.items():
         known = [_made(row) for row in seconds.get(window, [])]
         done = {index for index, _, status in known if status != "error"}
         slots, parents = [], []

@@ -6,7 +6,7 @@ waits for the slowest of a batch.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -19,7 +19,7 @@ from caption_assets.captioning.tasks import (
     second_stage_of,
 )
 from caption_assets.engines.protocol import Completion, PackedFrames, Request
-from caption_assets.ids import WindowId
+from caption_assets.ids import RecipeId, WindowId
 
 NO_ANSWER = "the engine gave no answer"
 
@@ -42,14 +42,14 @@ class Job:
 
 
 def caption_stream(
-    stream: Stream, jobs: Iterable[Job], ask: Ask, run_id: str, *, two_stages: bool = False
+    stream: Stream, jobs: Iterable[Job], asks: Mapping[RecipeId, Ask], run_id: str, *, two_stages: bool = False
 ) -> Iterator[tuple[str, Row]]:
     """Yield the batch and the candidate row of every slot of every task, in the order in which the engine finishes.
 
-    two_stages: each good first caption is refined at once, which is one more row. A slot whose frames cannot be had, or
-    that the engine leaves out, gets an error row: nothing is lost in silence.
+    asks: what each caption recipe asks. two_stages: each good first caption is refined at once, which is one more row.
+    A slot whose frames cannot be had, or that the engine leaves out, gets an error row: nothing is lost in silence.
     """
-    queue = _Queue(jobs, ask, run_id, two_stages=two_stages)
+    queue = _Queue(jobs, asks, run_id, two_stages=two_stages)
     for completion in stream(queue.requests()):
         yield from queue.take_failed()
         yield queue.take(completion)
@@ -71,10 +71,10 @@ class _Waiting:
 class _Queue:
     """Requests on their way out, on the engine's thread, and answers on their way in, on the caller's."""
 
-    def __init__(self, jobs: Iterable[Job], ask: Ask, run_id: str, *, two_stages: bool) -> None:
+    def __init__(self, jobs: Iterable[Job], asks: Mapping[RecipeId, Ask], run_id: str, *, two_stages: bool) -> None:
         self._first = ((job.batch, task, job.frames_of) for job in jobs for task in job.tasks)
         self._then: deque[tuple[str, Task, FramesOf]] = deque()
-        self._ask, self._run_id, self._two_stages = ask, run_id, two_stages
+        self._asks, self._run_id, self._two_stages = asks, run_id, two_stages
         self._lock = threading.Lock()
         self._waiting: dict[str, _Waiting] = {}
         self._failed: deque[tuple[str, Row]] = deque()
@@ -101,7 +101,7 @@ class _Queue:
         """Return the row of an answer."""
         waiting = self._waiting[completion.request_id]
         task, position = waiting.task, waiting.positions[completion.sample_index]
-        row = candidate_row(task, position, self._ask, completion, self._run_id, datetime.now(UTC))
+        row = candidate_row(task, position, self._asks[task.recipe_id], completion, self._run_id, datetime.now(UTC))
         if self._two_stages and task.stage == 1 and (second := second_stage_of(task, row)):
             self._then.append((waiting.batch, second, waiting.frames_of))
         with self._lock:
@@ -138,10 +138,11 @@ class _Queue:
 
     def _with_positions(self, task: Task, frames: PackedFrames) -> list[tuple[Request, tuple[int, ...]]]:
         """Return the requests of a task, each with the positions of the slots that it fills."""
+        ask = self._asks[task.recipe_id]
         if task.stage == 1:
-            return [(first_request(task, self._ask, frames), tuple(range(len(task.slots))))]
-        return [(request, (i,)) for i, request in enumerate(second_requests(task, self._ask, frames))]
+            return [(first_request(task, ask, frames), tuple(range(len(task.slots))))]
+        return [(request, (i,)) for i, request in enumerate(second_requests(task, ask, frames))]
 
     def _error_row(self, task: Task, position: int, error: str) -> Row:
         completion = Completion(task.task_id, 0, "", "error", error=error)
-        return candidate_row(task, position, self._ask, completion, self._run_id, datetime.now(UTC))
+        return candidate_row(task, position, self._asks[task.recipe_id], completion, self._run_id, datetime.now(UTC))

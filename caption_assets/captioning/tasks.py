@@ -61,7 +61,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Ask:
-    """What a caption recipe asks: the same for every window of a run."""
+    """What a caption recipe asks, of every window that it is the recipe of."""
 
     prompt: str
     system_prompt: str | None

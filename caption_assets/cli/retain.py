@@ -16,15 +16,15 @@ def retain_batches(root: RootFolder, ledger: Ledger, settings: Settings, batch: 
     run_id = f"retain-{uuid.uuid4()}"
     recipe = retention_recipe(settings)
     current = ledger.query("SELECT kind, batch, recipe_id FROM current_recipes WHERE kind IN ('caption', 'retention')")
-    caption_recipes = {str(row["batch"]): str(row["recipe_id"]) for row in current if row["kind"] == "caption"}
+    captioned = {str(row["batch"]) for row in current if row["kind"] == "caption"}
     policies = {str(row["batch"]): str(row["recipe_id"]) for row in current if row["kind"] == "retention"}
     rows: list[dict[str, object]] = []
-    for each in sorted(caption_recipes):
+    for each in sorted(captioned):
         if batch is not None and each != batch:
             continue
         if policies.get(each) != recipe.recipe_id:
             ledger.commit(run_id, each, recipe_rows(recipe, each, "command:retain", run_id))
-        candidates = ledger.named("batch_candidates", batch=each, recipe=caption_recipes[each])
+        candidates = ledger.named("current_candidates", batch=each)
         decided = decide_batch(ledger, each, candidates, settings, run_id)
         table = write_tables(root, ledger, each)
         windows = len({row["window_id"] for row in candidates})

@@ -80,7 +80,7 @@ def print_explanation(explanation: dict[str, Any]) -> None:
         click.echo(f"  {candidate['candidate_id']}  status {candidate['status']}, index {candidate['sample_index']}, "
                    f"attempt {candidate['attempt']}, stage {candidate['stage']}, seed {candidate['seed']}")  # fmt: skip
         click.echo(f"  model {candidate['model_id']} {candidate['model_revision']}, engine {candidate['engine']} "
-                   f"{candidate['engine_version']}, prompt {candidate['prompt_name']}")  # fmt: skip
+                   f"{candidate['engine_version']}, prompt {_prompt_of(candidate)}")  # fmt: skip
         click.echo(f"  decided by {candidate['decided_by']} {candidate['policy'] or ''}, score {candidate['score']}, "
                    f"evidence {json.dumps(candidate['evidence'], ensure_ascii=False)}")  # fmt: skip
     for enhancement in explanation["enhancements"]:
@@ -94,9 +94,13 @@ def print_explanation(explanation: dict[str, Any]) -> None:
             said = "withdraws" if row["is_withdrawal"] else f"keeps {', '.join(row['kept']) or 'none'}"
             note = f": {in_one_line(row['note'])}" if row["note"] else ""
             click.echo(f"  {_when(row)}  {row['decided_by']} ({row['policy']}) {said}{note}")
-    prompts = {c["prompt"] for c in explanation["candidates"] if c["prompt"]}
-    for prompt in sorted(prompts):
-        click.echo("\nprompt:\n" + textwrap.indent(textwrap.fill(prompt, 110), "  "))
+    for name, prompt in sorted({(_prompt_of(c), c["prompt"]) for c in explanation["candidates"] if c["prompt"]}):
+        click.echo(f"\n{name} is the prompt:\n" + textwrap.indent(textwrap.fill(prompt, 110), "  "))
+
+
+def _prompt_of(candidate: Mapping[str, Any]) -> str:
+    """Return the name of a candidate's prompt, with what tells it from others of that name."""
+    return f"{candidate['prompt_name']} {(candidate['prompt_sha256'] or '')[:8]}".rstrip()
 
 
 def _when(row: Mapping[str, Any]) -> str:

@@ -42,7 +42,8 @@ _CLIPS_OF_NEW_ROWS: Mapping[str, str] = {
 }
 _BATCHES_OF_NEW_ROWS: Mapping[str, str] = {
     "uploads": "SELECT batch FROM new_uploads",
-    "active_recipes": "SELECT batch FROM new_active_recipes WHERE kind IN ('split', 'window', 'dedupe')",
+    "active_recipes": "SELECT batch FROM new_active_recipes WHERE kind IN ('split', 'window', 'dedupe', 'caption')",
+    "clip_recipes": "SELECT batch FROM new_clip_recipes",
     "recipes": """
         SELECT a.batch FROM active_recipes a JOIN new_recipes r USING (recipe_id) WHERE a.kind IN ('split', 'window')
     """,

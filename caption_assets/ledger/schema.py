@@ -11,7 +11,7 @@ from typing import Literal
 
 import polars as pl
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Bumped with any change of a table or a view. A database of another version is rebuilt from the parts."""
 
 POLARS_TYPES: Mapping[str, pl.DataType] = {
@@ -145,6 +145,19 @@ TABLES: Mapping[str, Table] = {
             ),
         ),
         Table(
+            "clip_recipes",
+            "which caption recipe is current for a clip of a batch that has a prompt of its own; the newest row wins",
+            ("batch", "clip_id", "valid_from"),
+            (
+                Column("batch", "VARCHAR", "batch (partition)"),
+                Column("clip_id", "VARCHAR", "the clip that is the whole file"),
+                Column("recipe_id", "VARCHAR", "caption recipe; NULL: that of the batch again", nullable=True),
+                Column("prompt_key", "VARCHAR", "where its prompt comes from; NULL as above", nullable=True),
+                Column("valid_from", "TIMESTAMPTZ", "since when"),
+                *_made(),
+            ),
+        ),
+        Table(
             "runs",
             "a Dagster run of an asset on a batch",
             ("run_id", "asset_key", "batch", "attempt"),
@@ -181,6 +194,13 @@ TABLES: Mapping[str, Table] = {
                 Column("error", "VARCHAR", "why it is quarantined, or what is odd about an ok file", nullable=True),
                 Column("original_caption", "VARCHAR", "caption from the sidecar file", nullable=True),
                 Column("sidecar_mtime_ns", "BIGINT", "modification time of the sidecar", nullable=True),
+                Column(
+                    "columns",
+                    "JSON",
+                    "texts of the JSON sidecar by their keys; null where a value is no text",
+                    nullable=True,
+                ),
+                Column("columns_mtime_ns", "BIGINT", "modification time of the JSON sidecar", nullable=True),
                 Column("recipe_id", "VARCHAR", "clip recipe that probed it"),
                 *_made(),
             ),

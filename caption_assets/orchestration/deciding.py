@@ -22,8 +22,8 @@ READS_NO_PROMPT = ("signal",)
 def decide_batch(ledger: Ledger, batch: str, candidates: Sequence[Row], settings: Settings, run_id: str) -> int:
     """Judge the candidates of each window under the policy of `settings`; return how many windows got a new decision.
 
-    candidates: rows of `ledger/sql/batch_candidates.sql`, all of one caption recipe. A decision that was made before
-    on the same candidates, and is in force, is not made again.
+    candidates: rows of `ledger/sql/current_candidates.sql`, those of a window all of one recipe. A decision that
+    was made before on the same candidates, and is in force, is not made again.
     """
     recipe = retention_recipe(settings)
     rule = RetentionRule(

@@ -22,7 +22,7 @@ Row = Mapping[str, object]
 def judge_batch(run: StageRun, engine: EngineResource, settings: Settings, candidates: Sequence[Row]) -> None:
     """Have the captioning model compare what gates let through, where the policy asks for a judge.
 
-    candidates: rows of `batch_candidates.sql`. What was answered before is not asked again. An engine without a
+    candidates: rows of `current_candidates.sql`. What was answered before is not asked again. An engine without a
     language model judges nothing, and the policy says so in its evidence.
     """
     if not any(policy.name == JUDGE for policy in parse_policy(settings.keep_candidate_mode)):

@@ -47,7 +47,10 @@ class UploadedBatch:
     @property
     def fingerprint(self) -> str:
         """16 hex digits that change with any file."""
-        parts = (f"{f.path}\x1f{f.bytes}\x1f{f.mtime_ns}\x1f{f.sidecar_mtime_ns}\x1f{f.problem}" for f in self.files)
+        parts = (
+            f"{f.path}\x1f{f.bytes}\x1f{f.mtime_ns}\x1f{f.sidecar_mtime_ns}\x1f{f.columns_mtime_ns}\x1f{f.problem}"
+            for f in self.files
+        )
         return hashlib.sha256("\x1e".join(parts).encode()).hexdigest()[:16]
 
     @property

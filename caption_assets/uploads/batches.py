@@ -13,7 +13,9 @@ from pathlib import Path
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts")
 SIDECAR_SUFFIXES = (".txt", ".json")
+SIDECAR_TIMES = ("sidecar_mtime_ns", "columns_mtime_ns")
 READY_FILE = "_READY"
+NOTHING = (None, None)
 
 MAX_BATCH_NAME_BYTES = 200
 # What Dagster refuses in a partition key (dagster._core.definitions.partitions.utils.base), beside control characters.
@@ -29,7 +31,8 @@ class FoundFile:
     """A file of a batch.
 
     path: below the batch's folder, with forward slashes. problem: why the file cannot be used, else None.
-    bytes and mtime_ns are None where the file could not be looked at.
+    bytes and mtime_ns are None where the file could not be looked at. sidecar: what may hold its caption; columns: its
+    JSON sidecar, which is another file where there is a text too.
     """
 
     path: str
@@ -38,6 +41,8 @@ class FoundFile:
     sidecar: Path | None = None
     sidecar_mtime_ns: int | None = None
     problem: str | None = None
+    columns: Path | None = None
+    columns_mtime_ns: int | None = None
 
 
 def check_batch_name(name: str) -> str:
@@ -87,7 +92,7 @@ def list_batches(uploads: Path) -> tuple[list[str], list[str]]:
 def find_files(uploads: Path, batch: str) -> list[FoundFile]:
     """Return every file of a batch that has to become a row, sorted by path.
 
-    A sidecar (`clip.txt`, else `clip.json`, beside `clip.mp4`) is no row of its own.
+    A sidecar (`clip.txt` or `clip.json` beside `clip.mp4`) is no row of its own.
 
     Raises:
         FileNotFoundError: there is no such batch folder.
@@ -115,11 +120,7 @@ def is_recorded(file: FoundFile, row: Mapping[str, object] | None) -> bool:
     A file that could not be used must have the same problem still. One that nothing was found out about (its worker
     died, or took too long) is not recorded: it is looked at again.
     """
-    if row is None or (file.bytes, file.mtime_ns, file.sidecar_mtime_ns) != (
-        row["bytes"],
-        row["mtime_ns"],
-        row["sidecar_mtime_ns"],
-    ):
+    if row is None or any(getattr(file, name) != row[name] for name in ("bytes", "mtime_ns", *SIDECAR_TIMES)):
         return False
     if file.problem is not None:
         return bool(row["status"] == "quarantined" and row["error"] == file.problem)
@@ -167,11 +168,13 @@ def _describe(
     elif not _is_video_name(path):
         problem = f"not a video file name; accepted: {' '.join(VIDEO_SUFFIXES)}"
     stem, _ = _split(path)
-    sidecar = next((sidecars[stem, suffix] for suffix in SIDECAR_SUFFIXES if (stem, suffix) in sidecars), None)
-    written = _modified(sidecar)
-    if problem or sidecar is None or written is None:
+    if problem:
         return FoundFile(printable(path), status.st_size, status.st_mtime_ns, problem=problem)
-    return FoundFile(path, status.st_size, status.st_mtime_ns, Path(sidecar.path), written)
+    text, columns = (_beside(sidecars.get((stem, suffix))) for suffix in SIDECAR_SUFFIXES)
+    caption = columns if text == NOTHING else text
+    return FoundFile(
+        path, status.st_size, status.st_mtime_ns, *caption, columns=columns[0], columns_mtime_ns=columns[1]
+    )
 
 
 def _split(path: str) -> tuple[str, str]:
@@ -180,11 +183,12 @@ def _split(path: str) -> tuple[str, str]:
     return stem, dot + suffix.lower()
 
 
-def _modified(entry: os.DirEntry[str] | None) -> int | None:
+def _beside(entry: os.DirEntry[str] | None) -> tuple[Path | None, int | None]:
+    """Return a sidecar and when it was written."""
     try:
-        return entry.stat(follow_symlinks=False).st_mtime_ns if entry else None
+        return (Path(entry.path), entry.stat(follow_symlinks=False).st_mtime_ns) if entry else NOTHING
     except OSError:
-        return None  # removed since it was listed
+        return NOTHING  # removed since it was listed
 
 
 def _is_video_name(path: str) -> bool:

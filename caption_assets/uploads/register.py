@@ -7,7 +7,7 @@ from typing import cast
 from caption_assets import ids
 from caption_assets.ids import RecipeId
 from caption_assets.ledger.schema import TABLES
-from caption_assets.uploads.batches import FoundFile
+from caption_assets.uploads.batches import SIDECAR_TIMES, FoundFile
 from caption_assets.uploads.inspect import Inspected
 from caption_assets.video.probe import ClipFacts
 from caption_assets.video.split_job import FileSplit
@@ -19,14 +19,15 @@ def upload_row(
     file: FoundFile,
     inspected: Inspected | None,
     problem: str | None,
-    original_caption: str | None,
+    beside: Mapping[str, object],
     recipe: RecipeId,
     run_id: str,
     now: datetime,
 ) -> dict[str, object]:
     """Return the row of a file: ok with its clip, or quarantined with `problem` or what inspection found.
 
-    A note on an ok file (it is truncated, say) stands in `error` too, so that no reader misses it.
+    beside: the columns that its sidecars fill. A note on an ok file (it is truncated, say) stands in `error` too, so
+    that no reader misses it.
     """
     facts = inspected.facts if inspected else None
     reason = problem or (inspected.problem if inspected else None)
@@ -41,8 +42,8 @@ def upload_row(
         "clip_id": clip,
         "status": "ok" if clip else "quarantined",
         "error": reason or ("; ".join(facts.notes) or None if facts else None),
-        "original_caption": original_caption,
-        "sidecar_mtime_ns": file.sidecar_mtime_ns,
+        **beside,
+        **{name: getattr(file, name) for name in SIDECAR_TIMES},
         "recipe_id": recipe,
         "run_id": run_id,
         "created_at": now,

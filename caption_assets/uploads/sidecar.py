@@ -1,4 +1,4 @@
-"""Original captions that come with a video, in a text or JSON file beside it."""
+"""What comes with a video in a text or JSON file beside it: an original caption, and columns of its own."""
 
 import json
 from pathlib import Path
@@ -19,22 +19,48 @@ def read_original_caption(path: Path) -> str | None:
     Raises:
         SidecarError: not UTF-8, not JSON, too large, or the caption is not a text that can be stored.
     """
-    if path.stat().st_size > MAX_SIDECAR_BYTES:
-        raise SidecarError(f"{path.name}: larger than {MAX_SIDECAR_BYTES:,} bytes")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        value = _caption_of(json.loads(text)) if path.suffix.lower() == ".json" else text
-    except UnicodeDecodeError:
-        raise SidecarError(f"{path.name}: not UTF-8 text") from None
-    except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
-        raise SidecarError(f"{path.name}: not JSON that can be read ({error})") from None
+    value = _caption_of(_document_in(path))
     if value is None:
         return None
     if not isinstance(value, str):
         raise SidecarError(f"{path.name}: the caption is not a text")
-    if any("\ud800" <= character <= "\udfff" for character in value):
+    if not _is_storable(value):
         raise SidecarError(f"{path.name}: the caption holds half a character (a lone surrogate)")
     return value.strip() or None
+
+
+def read_columns(path: Path) -> dict[str, str | None]:
+    """Return the texts in `clip.json` by their keys; a value that is no text is None: the key is there all the same.
+
+    A document that is no object has no keys.
+
+    Raises:
+        SidecarError: not UTF-8, not JSON, too large, or a key or text that cannot be stored.
+    """
+    document = _document_in(path)
+    columns = document if isinstance(document, dict) else {}
+    texts = {key: value if isinstance(value, str) else None for key, value in columns.items()}
+    odd = [key for key, text in texts.items() if not _is_storable(key + (text or ""))]
+    if odd:
+        raise SidecarError(f"{path.name}: {odd[0]!r} holds half a character (a lone surrogate)")
+    return texts
+
+
+def _document_in(path: Path) -> object:
+    """Return what a JSON file holds, or the text of any other."""
+    if path.stat().st_size > MAX_SIDECAR_BYTES:
+        raise SidecarError(f"{path.name}: larger than {MAX_SIDECAR_BYTES:,} bytes")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        return json.loads(text) if path.suffix.lower() == ".json" else text
+    except UnicodeDecodeError:
+        raise SidecarError(f"{path.name}: not UTF-8 text") from None
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
+        raise SidecarError(f"{path.name}: not JSON that can be read ({error})") from None
+
+
+def _is_storable(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _caption_of(document: object) -> object:

@@ -18,6 +18,7 @@ from .engines import ScriptedEngine, ThreadedEngine, fail_the_second, say_nothin
 FRAMES = PackedFrames([b"jpeg"], [0.0], 8, 8)
 ASK = Ask("prompt", None, {}, 10, "Refine: ")
 RECIPE = RecipeId("r")
+ASKS = {RECIPE: ASK}
 ONE = [Task(WindowId(f"w{i}"), RECIPE, (Slot(0, 1), Slot(1, 2), Slot(2, 1))) for i in range(3)]
 TWO = [Task(t.window_id, RECIPE, t.slots, 2, tuple((CandidateId(f"k{i}"), f"text {i}") for i in range(3))) for t in ONE]
 
@@ -25,7 +26,7 @@ TWO = [Task(t.window_id, RECIPE, t.slots, 2, tuple((CandidateId(f"k{i}"), f"text
 def run(
     engine: ScriptedEngine, tasks: list[Task], frames_of: Callable[[WindowId], PackedFrames | str] = lambda _: FRAMES
 ) -> list[dict[str, object]]:
-    rows = [row for _, row in caption_stream(engine.stream, [Job("b", tasks, frames_of)], ASK, "run")]
+    rows = [row for _, row in caption_stream(engine.stream, [Job("b", tasks, frames_of)], ASKS, "run")]
     assert as_frame(TABLES["caption_candidates"], rows).height == len(rows), "the ledger takes every row"
     assert sorted(str(row["candidate_id"]) for row in rows) == sorted(t.candidate_id(s) for t in tasks for s in t.slots)
     return rows
@@ -78,7 +79,7 @@ def test_frames_are_read_only_when_the_engine_asks_for_the_next_request() -> Non
         read.append(window)
         return FRAMES
 
-    rows = caption_stream(ScriptedEngine(say_the_seed).stream, [Job("b", ONE, frames_of)], ASK, "run")
+    rows = caption_stream(ScriptedEngine(say_the_seed).stream, [Job("b", ONE, frames_of)], ASKS, "run")
     assert read == []
     next(rows)
     assert read == ["w0"]
@@ -87,7 +88,7 @@ def test_frames_are_read_only_when_the_engine_asks_for_the_next_request() -> Non
 @pytest.mark.parametrize("engine", [ScriptedEngine(say_the_seed), ThreadedEngine(say_the_seed, in_flight=2)])
 def test_a_second_stage_follows_its_first_caption_at_once(engine: ScriptedEngine) -> None:
     rows = [
-        row for _, row in caption_stream(engine.stream, [Job("b", ONE, lambda _: FRAMES)], ASK, "run", two_stages=True)
+        row for _, row in caption_stream(engine.stream, [Job("b", ONE, lambda _: FRAMES)], ASKS, "run", two_stages=True)
     ]
     firsts = {row["candidate_id"]: row for row in rows if row["stage"] == 1}
     seconds = [row for row in rows if row["stage"] == 2]
@@ -109,7 +110,7 @@ def test_a_failed_first_caption_is_not_refined() -> None:
     rows = [
         row
         for _, row in caption_stream(
-            ScriptedEngine(fail_the_second).stream, [Job("b", ONE, lambda _: FRAMES)], ASK, "run", two_stages=True
+            ScriptedEngine(fail_the_second).stream, [Job("b", ONE, lambda _: FRAMES)], ASKS, "run", two_stages=True
         )
     ]
     assert [row["sample_index"] for row in rows if row["stage"] == 2] == [0, 0, 0]
@@ -118,7 +119,7 @@ def test_a_failed_first_caption_is_not_refined() -> None:
 def test_batches_share_one_queue_and_frames_are_read_from_their_own() -> None:
     engine = ThreadedEngine(say_the_seed, in_flight=4)
     jobs = [Job("a", ONE[:1], lambda _: FRAMES), Job("b", ONE[1:], lambda w: FRAMES if w == "w1" else "gone")]
-    rows = list(caption_stream(engine.stream, jobs, ASK, "run"))
+    rows = list(caption_stream(engine.stream, jobs, ASKS, "run"))
     assert sorted({(batch, str(row["window_id"]), str(row["status"])) for batch, row in rows}) == [
         ("a", "w0", "ok"),
         ("b", "w1", "ok"),

@@ -68,7 +68,7 @@ def row(window: str, index: int, status: str = "ok", attempt: int = 1, stage: in
 
 def test_windows_that_failed_before_come_last() -> None:
     made = [{"window_id": W1, "sample_index": 0, "attempt": 1, "status": "error", "stage": 1}]
-    assert [task.window_id for task in first_stage_tasks([W1, W2], made, RECIPE, 1)] == [W2, W1]
+    assert [task.window_id for task in first_stage_tasks({W1: RECIPE, W2: RECIPE}, made, 1)] == [W2, W1]
 
 
 def test_an_answer_that_could_not_be_stored_is_made_storable() -> None:
@@ -79,7 +79,7 @@ def test_an_answer_that_could_not_be_stored_is_made_storable() -> None:
 
 def test_first_stage_tasks_come_in_the_order_of_the_windows_and_only_where_something_is_missing() -> None:
     made = [row("w1", 0), row("w1", 1), row("w2", 1, "error"), row("w2", 0, stage=2)]
-    tasks = first_stage_tasks([W2, W1], made, RECIPE, 2)
+    tasks = first_stage_tasks({W2: RECIPE, W1: RECIPE}, made, 2)
     assert tasks == [Task(W2, RECIPE, (Slot(0, 1), Slot(1, 2)))]
 
 
@@ -89,7 +89,7 @@ def test_second_stage_tasks_refine_what_is_good_and_not_refined_yet() -> None:
         row("w1", 4, attempt=2), row("w1", 5), row("w1", 5, stage=2), row("w1", 6), row("w1", 6, "error", stage=2),
         row("w2", 0), row("w2", 0, "empty", stage=2),
     ]  # fmt: skip
-    (task,) = second_stage_tasks([W1, W2], made, RECIPE)
+    (task,) = second_stage_tasks({W1: RECIPE, W2: RECIPE}, made)
     assert (task.window_id, task.stage) == (W1, 2)
     assert task.slots == (Slot(0, 1), Slot(1, 1), Slot(4, 1), Slot(6, 2))
     assert task.parents[2] == ("k-w1-4-2-1", "w1 4")

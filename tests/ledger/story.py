@@ -130,14 +130,22 @@ class Story:
 
     # files and clips
     def upload(
-        self, content: str, batch: str = "b", path: str | None = None, *, caption: str | None = None, frames: int = 768
+        self,
+        content: str,
+        batch: str = "b",
+        path: str | None = None,
+        *,
+        caption: str | None = None,
+        columns: Mapping[str, object] | None = None,
+        frames: int = 768,
+        status: str = "ok",
     ) -> ClipId:
         made = self._made()
         sha256 = hashlib.sha256(content.encode()).hexdigest()
         clip = ids.clip_id(sha256)
         upload = row_of(
-            "uploads", batch=batch, path=path or f"{content}.mp4", sha256=sha256, clip_id=clip, status="ok",
-            original_caption=caption, recipe_id="r-clip", **made,
+            "uploads", batch=batch, path=path or f"{content}.mp4", sha256=sha256, clip_id=clip, status=status,
+            original_caption=caption, columns=columns, recipe_id="r-clip", **made,
         )  # fmt: skip
         facts = row_of("clips", clip_id=clip, recipe_id="r-clip", video_sha256=sha256, n_frames=frames, **made)
         self._commit(batch, {"uploads": [upload], "clips": [facts]})

@@ -218,6 +218,16 @@ def test_of_two_sidecars_the_text_counts(uploads: Path) -> None:
     assert [(f.path, f.sidecar and f.sidecar.name) for f in find_files(uploads, "b")] == [("clip.mp4", "clip.txt")]
 
 
+def test_the_columns_come_from_the_json_also_beside_a_text(uploads: Path) -> None:
+    for number, name in enumerate(("clip.mp4", "clip.json", "clip.txt", "alone.mp4", "alone.json")):
+        os.utime(put(uploads, name), ns=(1, number))
+    alone, both = find_files(uploads, "b")
+    for file, caption, columns in ((alone, "alone.json", "alone.json"), (both, "clip.txt", "clip.json")):
+        assert file.sidecar and file.columns
+        assert (file.sidecar.name, file.columns.name) == (caption, columns)
+    assert [(f.sidecar_mtime_ns, f.columns_mtime_ns) for f in (alone, both)] == [(4, 4), (2, 1)]
+
+
 def test_a_linked_sidecar_is_not_read_and_not_passed_over_in_silence(uploads: Path, tmp_path: Path) -> None:
     put(uploads, "clip.mp4")
     (tmp_path / "secret").write_text("secret")
@@ -253,7 +263,8 @@ def test_a_batch_that_is_not_there_or_is_a_link_is_not_found(uploads: Path) -> N
 
 
 ROW = {
-    "bytes": 10, "mtime_ns": 20, "sidecar_mtime_ns": 30, "sha256": "0" * 64, "status": "ok", "error": None,
+    "bytes": 10, "mtime_ns": 20, "sidecar_mtime_ns": 30, "columns_mtime_ns": None, "sha256": "0" * 64, "status": "ok",
+    "error": None,
 }  # fmt: skip
 
 
@@ -262,7 +273,7 @@ def test_a_file_is_recorded_while_its_size_and_times_are_those_of_its_row():
     assert is_recorded(file, ROW)
     assert is_recorded(file, {**ROW, "status": "quarantined", "error": "no video stream in the file"})
     assert not is_recorded(file, None)
-    for column in ("bytes", "mtime_ns", "sidecar_mtime_ns"):
+    for column in ("bytes", "mtime_ns", "sidecar_mtime_ns", "columns_mtime_ns"):
         assert not is_recorded(file, {**ROW, column: 11})
 
 

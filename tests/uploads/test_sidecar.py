@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caption_assets.uploads.sidecar import MAX_SIDECAR_BYTES, SidecarError, read_original_caption
+from caption_assets.uploads.sidecar import MAX_SIDECAR_BYTES, SidecarError, read_columns, read_original_caption
 
 TEXTS: list[tuple[str, bytes, str | None]] = [
     ("x.txt", b"a dog runs", "a dog runs"),
@@ -63,6 +63,33 @@ def test_a_sidecar_that_cannot_be_used_is_named_with_the_reason(
 def test_the_largest_sidecar_is_read(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_bytes(b"x" * MAX_SIDECAR_BYTES)
     assert read_original_caption(tmp_path / "x.txt") == "x" * MAX_SIDECAR_BYTES
+
+
+@pytest.mark.parametrize(
+    ("content", "columns"),
+    [
+        (b'{"question": "Who?", "n": 3, "none": null, "list": ["a"], "empty": ""}',
+         {"question": "Who?", "n": None, "none": None, "list": None, "empty": ""}),
+        ('{"問": " ü 🎬 "}'.encode(), {"問": " ü 🎬 "}),
+        (b'"a bare caption"', {}),
+        (b"[1]", {}),
+    ],
+)  # fmt: skip
+def test_the_columns_of_a_clip_are_its_texts_as_they_are_and_the_names_of_the_rest(
+    tmp_path: Path, content: bytes, columns: dict[str, str | None]
+) -> None:
+    (tmp_path / "x.json").write_bytes(content)
+    assert read_columns(tmp_path / "x.json") == columns
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"{", "not JSON"), (b'{"question": "half \\ud83c"}', "half a char"), (b'{"\\ud83c": "x"}', "half a character")],
+)
+def test_columns_that_cannot_be_stored_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(SidecarError, match=rf"^x.json: .*{message}"):
+        read_columns(tmp_path / "x.json")
 
 
 @given(content=st.binary(max_size=60) | st.text(alphabet='{}[]":,captionx\\u d8', max_size=30).map(str.encode))

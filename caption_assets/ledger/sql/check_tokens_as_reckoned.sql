@@ -2,7 +2,6 @@
 -- cannot reckon, or that do not report, have nothing to compare.
 SELECT w.name AS path, w.window_index, k.candidate_id, k.expected_prompt_tokens, k.prompt_tokens
 FROM batch_windows w
-JOIN current_recipes r ON r.kind = 'caption' AND r.batch = w.batch
-JOIN caption_candidates k ON k.window_id = w.window_id AND k.recipe_id = r.recipe_id
+JOIN caption_candidates k ON k.window_id = w.window_id AND k.recipe_id = w.caption_recipe_id
 WHERE w.batch = $batch AND k.expected_prompt_tokens <> k.prompt_tokens
 ORDER BY w.name, w.window_index, k.sample_index, k.attempt;

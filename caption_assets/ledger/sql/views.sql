@@ -36,6 +36,14 @@ SELECT kind, batch, arg_max(recipe_id, valid_from) AS recipe_id
 FROM active_recipes
 GROUP BY kind, batch;
 
+-- The caption recipe that is current for a clip of a batch in place of the batch's; NULL where it was and is not any more.
+-- In a struct, since arg_max passes over NULLs. So does QUALIFY row_number() = 1 with one column beside its keys, inside a
+-- transaction that adds the first NULL to it (DuckDB 1.5.6).
+CREATE OR REPLACE VIEW current_clip_recipes AS
+SELECT batch, clip_id, arg_max({'recipe_id': recipe_id}, valid_from).recipe_id AS recipe_id
+FROM clip_recipes
+GROUP BY batch, clip_id;
+
 -- The split recipe of each batch that splits its files. A batch that is not here has whole files as clips.
 CREATE OR REPLACE VIEW current_splits AS
 SELECT c.batch, c.recipe_id
@@ -146,15 +154,19 @@ FROM clips c
 WHERE c.clip_id IN (SELECT clip_id FROM batch_choices WHERE is_current OR is_shown)
 QUALIFY row_number() OVER (PARTITION BY c.clip_id ORDER BY c.created_at DESC, c.recipe_id) = 1;
 
--- The window set that a batch shows of a clip: the current recipe's, until it is there the newest complete one.
+-- The window set that a batch shows of a clip: the current recipe's, until it is there the newest complete one. And the
+-- caption recipe that is current for the clip: its own, else the batch's.
 CREATE OR REPLACE VIEW batch_window_sets_now AS
 SELECT b.batch, b.clip_id, b.source_clip_id, b.path, b.name, b.original_caption,
        coalesce(b.source_start_frame, 0) AS clip_start_frame, coalesce(b.source_start_s, 0) AS clip_start_s,
        s.recipe_id, s.n_windows, s.status, s.error, s.first_upload_at,
-       b.is_current AND coalesce(s.recipe_id = r.recipe_id, false) AS is_current
+       b.is_current AND coalesce(s.recipe_id = r.recipe_id, false) AS is_current,
+       coalesce(o.recipe_id, c.recipe_id) AS caption_recipe_id
 FROM batch_choices b
 JOIN complete_window_sets s ON s.clip_id = b.clip_id
 LEFT JOIN current_recipes r ON r.kind = 'window' AND r.batch = b.batch
+LEFT JOIN current_recipes c ON c.kind = 'caption' AND c.batch = b.batch
+LEFT JOIN current_clip_recipes o ON o.batch = b.batch AND o.clip_id = b.source_clip_id
 WHERE b.is_shown
 QUALIFY row_number() OVER (
   PARTITION BY b.batch, b.clip_id
@@ -165,7 +177,7 @@ CREATE TABLE IF NOT EXISTS batch_window_sets AS FROM batch_window_sets_now WITH 
 
 CREATE OR REPLACE VIEW batch_windows AS
 SELECT s.batch, s.path, s.name, s.source_clip_id, s.clip_start_frame, s.clip_start_s, s.original_caption,
-       s.is_current AS window_is_current, w.*
+       s.is_current AS window_is_current, s.caption_recipe_id, w.*
 FROM batch_window_sets s
 JOIN windows w ON w.clip_id = s.clip_id AND w.recipe_id = s.recipe_id AND w.first_upload_at = s.first_upload_at;
 
@@ -186,7 +198,7 @@ WHERE NOT EXISTS (
 -- Windows that are collapsed into an earlier window of their clip, by the dedupe recipe that is current for the batch.
 CREATE OR REPLACE VIEW batch_duplicates_now AS
 SELECT w.batch, w.clip_id, w.window_id, d.duplicate_of, d.recipe_id, d.mode, d.distance, d.evidence, d.created_at,
-       w.window_is_current, w.original_caption, w.first_upload_at
+       w.window_is_current, w.caption_recipe_id, w.original_caption, w.first_upload_at
 FROM window_duplicates d
 JOIN current_recipes r ON r.kind = 'dedupe' AND r.recipe_id = d.recipe_id
 JOIN batch_windows w
@@ -208,13 +220,11 @@ FROM (
            FILTER (c.final_stage = 1 OR k.stage = 2 OR k.status IN ('empty', 'refused')), 0)) AS have
   FROM batch_windows w
   JOIN (
-    SELECT r.batch, r.recipe_id,
-           (p.params->>'n')::INTEGER AS n,
-           CASE WHEN p.params->>'stage2_prompt' IS NULL THEN 1 ELSE 2 END AS final_stage
-    FROM current_recipes r
-    JOIN recipes p USING (recipe_id)
-    WHERE r.kind = 'caption'
-  ) c ON c.batch = w.batch
+    SELECT recipe_id, (params->>'n')::INTEGER AS n,
+           CASE WHEN params->>'stage2_prompt' IS NULL THEN 1 ELSE 2 END AS final_stage
+    FROM recipes
+    WHERE kind = 'caption'
+  ) c ON c.recipe_id = w.caption_recipe_id
   LEFT JOIN caption_candidates k
     ON k.window_id = w.window_id AND k.first_upload_at = w.first_upload_at AND k.recipe_id = c.recipe_id AND k.status <> 'error'
   WHERE w.status = 'ok'
@@ -234,31 +244,32 @@ SELECT batch, window_id, decision_id, recipe_id, policy_recipe_id, decided_by, c
 FROM (
   SELECT d.batch, d.window_id, d.decided_window_id, d.decision_id, d.recipe_id, d.policy_recipe_id, d.decided_by,
          d.created_at, d.keeps, d.first_upload_at,
-         coalesce(d.recipe_id = c.recipe_id, false) AND d.window_is_current AS is_current
+         coalesce(d.recipe_id = d.caption_recipe_id, false) AND d.window_is_current AS is_current
   FROM (
-    SELECT s.batch, s.window_id, s.decided_window_id, s.window_is_current, s.original_caption, s.first_upload_at,
-           d.decision_id, d.recipe_id, d.policy_recipe_id, d.reference_sha256, d.decided_by, d.created_at,
+    SELECT s.batch, s.window_id, s.decided_window_id, s.window_is_current, s.caption_recipe_id, s.original_caption,
+           s.first_upload_at, d.decision_id, d.recipe_id, d.policy_recipe_id, d.reference_sha256, d.decided_by, d.created_at,
            bool_or(d.action = 'keep') AS keeps
     FROM (
-      SELECT batch, window_id, window_id AS decided_window_id, window_is_current, original_caption, first_upload_at
+      SELECT batch, window_id, window_id AS decided_window_id, window_is_current, caption_recipe_id, original_caption,
+             first_upload_at
       FROM batch_windows
       UNION ALL
-      SELECT batch, window_id, duplicate_of, window_is_current, original_caption, first_upload_at FROM batch_duplicates
+      SELECT batch, window_id, duplicate_of, window_is_current, caption_recipe_id, original_caption, first_upload_at
+      FROM batch_duplicates
     ) s
     JOIN retention_decisions d ON d.window_id = s.decided_window_id AND d.first_upload_at = s.first_upload_at
-    GROUP BY s.batch, s.window_id, s.decided_window_id, s.window_is_current, s.original_caption, s.first_upload_at,
-             d.decision_id, d.recipe_id, d.policy_recipe_id, d.reference_sha256, d.decided_by, d.created_at
+    GROUP BY s.batch, s.window_id, s.decided_window_id, s.window_is_current, s.caption_recipe_id, s.original_caption,
+             s.first_upload_at, d.decision_id, d.recipe_id, d.policy_recipe_id, d.reference_sha256, d.decided_by, d.created_at
     -- Of what people said, the last, unless it takes the one before back: as in standing_decisions, for these windows.
     QUALIFY NOT starts_with(d.decided_by, 'user:')
       OR NOT bool_or(d.action = 'withdraw') AND d.decision_id = arg_max(d.decision_id, (d.created_at, d.decision_id))
            FILTER (starts_with(d.decided_by, 'user:')) OVER (PARTITION BY s.batch, s.window_id, s.decided_window_id)
   ) d
-  LEFT JOIN current_recipes c ON c.kind = 'caption' AND c.batch = d.batch
   LEFT JOIN current_recipes p ON p.kind = 'retention' AND p.batch = d.batch
   QUALIFY row_number() OVER (
     PARTITION BY d.batch, d.window_id, d.first_upload_at, d.decided_window_id
     ORDER BY starts_with(d.decided_by, 'user:') DESC,
-             coalesce(d.recipe_id = c.recipe_id, false) DESC,
+             coalesce(d.recipe_id = d.caption_recipe_id, false) DESC,
              coalesce(d.policy_recipe_id = p.recipe_id, false) DESC,
              d.reference_sha256 IS NOT DISTINCT FROM sha256(d.original_caption) DESC,
              d.created_at DESC,

@@ -7,7 +7,7 @@ WITH shown AS MATERIALIZED (
 SELECT k.candidate_id, k.window_id, coalesce(d.action, 'not judged') AS action, d.rank, d.reason_code, d.score, d.evidence,
        d.policy, d.decided_by, k.text, k.status, k.error, k.origin, k.stage, k.sample_index, k.attempt, k.seed,
        k.finish_reason, k.prompt_tokens, k.output_tokens, r.model_id, r.model_revision, r.engine, r.engine_version,
-       p.name AS prompt_name, p.text AS prompt, k.recipe_id, k.run_id, k.created_at
+       p.name AS prompt_name, r.prompt_sha256, p.text AS prompt, k.recipe_id, k.run_id, k.created_at
 FROM caption_candidates k
 JOIN recipes r ON r.recipe_id = k.recipe_id
 LEFT JOIN prompts p ON p.prompt_sha256 = r.prompt_sha256

@@ -1,0 +1,73 @@
+"""A prompt per clip: which clips of a batch have one, and which caption recipe is then current for each."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from caption_assets.captioning.prompts import ClipPrompts, clip_prompts
+from caption_assets.engines.protocol import EngineIdentity
+from caption_assets.ledger.database import Ledger
+from caption_assets.orchestration.stage import recipe_rows
+from caption_assets.recipes import Recipe, caption_recipe
+from caption_assets.settings import Settings, SettingsError
+
+SHOWN_KEYS = 20
+
+
+def prompts_of_clips(ledger: Ledger, settings: Settings, batch: str | None) -> dict[str, ClipPrompts]:
+    """Return what `prompt_key` stands for, per batch, for one batch or all; nothing where it is not set."""
+    if settings.prompt_key is None:
+        return {}
+    pointer = "/" + settings.prompt_key.replace("~", "~0").replace("/", "~1")  # RFC 6901
+    return clip_prompts(ledger.named("clip_columns", pointer=pointer, batch=batch))
+
+
+def check_prompt_key(ledger: Ledger, settings: Settings, batch: str, prompts: ClipPrompts | None) -> None:
+    """Refuse a key that no clip of a batch has. A batch without clips has nothing to ask about.
+
+    Raises:
+        SettingsError: there is no such key; it says which there are.
+    """
+    if prompts is None or prompts.is_column:
+        return
+    known = [repr(row["name"]) for row in ledger.named("column_names", batch=batch)]
+    there = f"keys that are there: {', '.join(known[:SHOWN_KEYS])}" if known else "no clip has a JSON sidecar with keys"
+    raise SettingsError(
+        f"prompt_key: no clip of the batch {batch!r} has the key {settings.prompt_key!r} in a JSON sidecar (clip.json "
+        f"beside clip.mp4); {there}"
+    )
+
+
+def recipes_of_clips(
+    settings: Settings, identity: EngineIdentity, prompts: ClipPrompts, of_batch: Recipe
+) -> dict[str, Recipe]:
+    """Return the caption recipe of each clip that is asked something else than the rest of its batch."""
+    by_text = {text: caption_recipe(settings, identity, text) for text in set(prompts.own.values())}
+    own = {clip: by_text[text] for clip, text in prompts.own.items()}
+    return {clip: recipe for clip, recipe in own.items() if recipe.recipe_id != of_batch.recipe_id}
+
+
+def activate_for_clips(
+    ledger: Ledger, batch: str, recipes: Mapping[str, Recipe], prompt_key: str | None, run_id: str
+) -> None:
+    """Make each recipe current for its clip in this batch, and that of the batch for every clip that is not named."""
+    current = {row["clip_id"]: row["recipe_id"] for row in ledger.named("batch_clip_recipes", batch=batch)}
+    changed = {clip: recipe for clip, recipe in recipes.items() if current.get(clip) != recipe.recipe_id}
+    rows: list[dict[str, object]] = [
+        *({"clip_id": c, "recipe_id": recipe.recipe_id, "prompt_key": prompt_key} for c, recipe in changed.items()),
+        *({"clip_id": clip} for clip in current if clip not in recipes),
+    ]
+    if not rows:
+        return
+    now = datetime.now(UTC)
+    made = {"batch": batch, "valid_from": now, "run_id": run_id, "created_at": now}
+    different = {recipe.recipe_id: recipe for recipe in changed.values()}
+    stored = [recipe_rows(recipe, batch, "", run_id) for recipe in different.values()]
+    ledger.commit(
+        run_id,
+        batch,
+        {
+            "prompts": [row for each in stored for row in each["prompts"]],
+            "recipes": [row for each in stored for row in each["recipes"]],
+            "clip_recipes": [{**row, **made} for row in rows],
+        },
+    )

@@ -1,0 +1,122 @@
+"""A prompt per clip in the ledger: where it comes from, what is then current and missing, and what each batch shows."""
+
+import pytest
+
+from caption_assets.ids import ClipId
+from caption_assets.orchestration.prompting import (
+    activate_for_clips,
+    check_prompt_key,
+    prompts_of_clips,
+    recipes_of_clips,
+)
+from caption_assets.recipes import caption_recipe
+from caption_assets.settings import Settings, SettingsError
+
+from .story import MODEL, Story, derived_faults, everything, row_of, settings
+
+ODD_KEYS = ("question", "a/b", "a~b", "0", "$.x", 'q"u o', "問")
+
+
+@pytest.mark.parametrize("key", ODD_KEYS)
+def test_a_key_is_taken_word_for_word(story: Story, key: str) -> None:
+    text = 'ü "quoted" \\ {x}\nline'
+    one = story.upload("one", columns={key: text, "other": "no"})
+    story.upload("two", columns={"a": {"b": "not this"}, "x": "nor this"})
+    [prompts] = prompts_of_clips(story.ledger, settings(prompt_key=key), "b").values()
+    assert (prompts.own, prompts.n_others, prompts.is_column) == ({one: text}, 1, True)
+
+
+def test_the_sidecar_comes_before_the_sample_and_a_file_that_is_there_before_one_that_is_gone(story: Story) -> None:
+    both = story.upload("both", columns={"q": "of the sidecar"})
+    odd = story.upload("odd", columns={"q": None})
+    sample = story.upload("sample")
+    moved = story.upload("moved", path="a.mp4", columns={"q": "old"}, status="gone")
+    story.upload("moved", path="z.mp4", columns={"q": "new"})
+    gone = story.upload("gone", columns={"q": "kept"}, status="gone")
+    hidden = story.upload("hidden", columns={"q": "hidden"})
+    story.take_down("clip", hidden)
+    videos = ["both.mp4", "odd.mp4", "sample.mp4"]
+    rows = [row_of("samples", batch="b", sample_index=i, videos=videos, columns={"q": f"{i}"}) for i in range(2)]
+    story._commit("b", {"samples": rows})
+    [prompts] = prompts_of_clips(story.ledger, settings(prompt_key="q"), "b").values()
+    assert prompts.own == {both: "of the sidecar", odd: "0", sample: "0", moved: "new", gone: "kept"}
+    assert prompts.n_ambiguous == 4
+
+
+def test_a_key_that_no_clip_has_is_refused_with_those_that_are_there(story: Story) -> None:
+    story.upload("one", columns={"question": "Who?", "n": None})
+    story.upload("two")
+    chosen = settings(prompt_key="quesiton")
+    [prompts] = prompts_of_clips(story.ledger, chosen, "b").values()
+    message = "prompt_key: no clip of the batch 'b' has the key 'quesiton' .* there: 'n', 'question'$"
+    with pytest.raises(SettingsError, match=message):
+        check_prompt_key(story.ledger, chosen, "b", prompts)
+    check_prompt_key(story.ledger, chosen, "empty", None)
+    number = settings(prompt_key="n")  # it is there, with a value that is no text
+    check_prompt_key(story.ledger, number, "b", prompts_of_clips(story.ledger, number, "b")["b"])
+
+
+def use(story: Story, chosen: Settings, batch: str = "b") -> None:
+    """What vl_captions makes current."""
+    story.use(chosen, batch)
+    base, own = caption_recipe(chosen, MODEL), {}
+    if prompts := prompts_of_clips(story.ledger, chosen, batch).get(batch):
+        own = recipes_of_clips(chosen, MODEL, prompts, base)
+    activate_for_clips(story.ledger, batch, own, chosen.prompt_key, story.run)
+
+
+def answer_all(story: Story, prompts: dict[ClipId, str], batch: str = "b") -> int:
+    """Caption what is missing, each clip under its own prompt."""
+    rows = story.ledger.query("SELECT window_id, clip_id FROM missing_captions WHERE batch = $b", b=batch)
+    for row in rows:
+        asked = settings(prompt_text=prompts[row["clip_id"]])
+        story.answer(story.candidates(row["window_id"], asked), batch)
+        story.decide(asked, batch)
+    return len(rows)
+
+
+def test_only_the_clip_whose_prompt_changed_is_asked_again_and_each_batch_shows_its_own(story: Story) -> None:
+    key = settings(prompt_key="q", prompt_text="batch")
+    one, two = story.upload("one", columns={"q": "1a"}), story.upload("two")
+    story.upload("one", "other", columns={"q": "1b"})
+    for clip in (one, two):
+        story.cut(clip, 2, key)
+    use(story, key)
+    use(story, key, "other")
+    assert answer_all(story, {one: "1a", two: "batch"}) == 4
+    assert answer_all(story, {one: "1b"}, "other") == 2
+    shown = {batch: {text.split()[0] for text, _ in story.served(batch).values()} for batch in ("b", "other")}
+    assert shown == {"b": {"1a", "batch"}, "other": {"1b"}}
+    assert all(current for batch in ("b", "other") for _, current in story.served(batch).values())
+
+    story.upload("one", columns={"q": "1b"})  # what the other batch asked already
+    before = story.count("clip_recipes")
+    use(story, key)
+    assert story.count("clip_recipes") == before + 1
+    assert answer_all(story, {}) == 0
+    story.decide(settings(prompt_text="1b"))
+    assert {text.split()[0] for text, _ in story.served("b").values()} == {"1b", "batch"}
+
+    story.upload("one", columns={"q": "1c"})
+    use(story, key)
+    stale = story.served("b")
+    assert [stale[window] for window in story.missing()] == [(text, False) for text, _ in
+                                                             (stale[window] for window in story.missing())]  # fmt: skip
+    assert answer_all(story, {one: "1c"}) == 2
+    use(story, settings(prompt_text="batch"))  # no key: all clips are the batch's again
+    assert answer_all(story, {one: "batch"}) == 2
+    assert {text.split()[0] for text, current in story.served("b").values() if current} == {"batch"}
+    use(story, settings(prompt_text="batch"))
+    use(story, key)
+    assert answer_all(story, {}) == 0
+
+    assert derived_faults(story.ledger) == {}
+    before_rebuild = everything(story.ledger)
+    story.ledger.rebuild()
+    assert everything(story.ledger) == before_rebuild
+
+
+def test_a_clip_whose_prompt_is_that_of_its_batch_needs_no_recipe_of_its_own(story: Story) -> None:
+    story.upload("one", columns={"q": "batch"})
+    use(story, settings(prompt_key="q", prompt_text="batch"))
+    assert story.count("clip_recipes") == 0
