@@ -52,14 +52,15 @@ def activate_for_clips(
     """Make each recipe current for its clip in this batch, and that of the batch for every clip that is not named."""
     current = {row["clip_id"]: row["recipe_id"] for row in ledger.named("batch_clip_recipes", batch=batch)}
     changed = {clip: recipe for clip, recipe in recipes.items() if current.get(clip) != recipe.recipe_id}
-    rows: list[dict[str, object]] = [
-        *({"clip_id": c, "recipe_id": recipe.recipe_id, "prompt_key": prompt_key} for c, recipe in changed.items()),
-        *({"clip_id": clip} for clip in current if clip not in recipes),
-    ]
-    if not rows:
+    withdrawn = [clip for clip in current if clip not in recipes]
+    if not changed and not withdrawn:
         return
     now = datetime.now(UTC)
     made = {"batch": batch, "valid_from": now, "run_id": run_id, "created_at": now}
+    rows = [
+        *({**made, "clip_id": c, "recipe_id": r.recipe_id, "prompt_key": prompt_key} for c, r in changed.items()),
+        *({**made, "clip_id": clip} for clip in withdrawn),
+    ]
     different = {recipe.recipe_id: recipe for recipe in changed.values()}
     stored = [recipe_rows(recipe, batch, "", run_id) for recipe in different.values()]
     ledger.commit(
@@ -68,6 +69,6 @@ def activate_for_clips(
         {
             "prompts": [row for each in stored for row in each["prompts"]],
             "recipes": [row for each in stored for row in each["recipes"]],
-            "clip_recipes": [{**row, **made} for row in rows],
+            "clip_recipes": rows,
         },
     )
