@@ -330,7 +330,7 @@ class Settings(SettingsModel):
     caption_batch_size: int = Field(0, ge=0, le=65_536, description="Windows in flight; 0 lets the engine decide.")
     vllm_kwargs: dict[str, Any] = Field(
         default_factory=dict,
-        description="Any other field of the vLLM engine, such as max_model_len or tensor_parallel_size.",
+        description="Any other field of the vLLM engine, such as max_model_len; `--engine-arg NAME=VALUE` sets one.",
     )
     generate_stage2_caption: bool = Field(False, description="Let the model see its first caption and refine it.")
     stage2_prompt_text: str = Field(STAGE2_PROMPT, description="What is asked in the second stage.")
@@ -525,6 +525,22 @@ class Settings(SettingsModel):
                 raise SettingsError(f"--set {assignment}: write KEY=VALUE")
             _assign(values, key.strip(), _read_value(key.strip(), text))
         return type(self).of(values, origin="--set")
+
+
+def engine_assignment(argument: str) -> str:
+    """Return the assignment of a setting that `--engine-arg NAME=VALUE` stands for; NAME is spelled as vLLM does.
+
+    Raises:
+        SettingsError: it is no NAME=VALUE, or the name is that of no field.
+    """
+    name, separator, text = argument.partition("=")
+    field = name.strip().removeprefix("--").replace("-", "_")
+    if not separator or not field.isidentifier():
+        raise SettingsError(
+            f"--engine-arg {argument}: write NAME=VALUE, such as max-model-len=8192 or enforce-eager=true; a value "
+            "with fields of its own is JSON"
+        )
+    return f"vllm_kwargs.{field}={text}"
 
 
 def setting_names() -> Iterator[tuple[str, FieldInfo]]:

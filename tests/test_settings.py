@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caption_assets.settings import Settings, SettingsError, setting_names
+from caption_assets.settings import Settings, SettingsError, engine_assignment, setting_names
 
 DEFAULTS = {  # section 6 of the design
     "window_size": 256,
@@ -338,3 +338,34 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
 def test_any_text_is_a_prompt_word_for_word(text: str) -> None:
     if text != "null":
         assert of(f"prompt_text={text}").prompt_text == text
+
+
+@pytest.mark.parametrize(
+    ("argument", "name", "value"),
+    [
+        ("max-model-len=8192", "max_model_len", 8192),
+        ("max_model_len=8192", "max_model_len", 8192),
+        ("--max-model-len=8192", "max_model_len", 8192),
+        ("enforce-eager=true", "enforce_eager", True),
+        ("dtype=float16", "dtype", "float16"),
+        ("gpu-memory-utilization=0.5", "gpu_memory_utilization", 0.5),
+        ('compilation-config={"level": 3}', "compilation_config", {"level": 3}),
+        ("load-format=", "load_format", ""),
+        ("chat-template={{ a=b }}", "chat_template", "{{ a=b }}"),
+    ],
+)
+def test_an_engine_argument_is_a_field_of_vllm_in_its_own_spelling(argument: str, name: str, value: object) -> None:
+    chosen = of("vllm_kwargs.seed=1", engine_assignment(argument))
+    assert chosen.vllm_kwargs == {"seed": 1, name: value}
+
+
+@pytest.mark.parametrize("argument", ["max-model-len", "=1", "compilation-config.level=3", "a b=1", ""])
+def test_an_engine_argument_that_names_no_field_is_refused(argument: str) -> None:
+    with pytest.raises(SettingsError, match=f"^--engine-arg {argument}: write NAME=VALUE"):
+        engine_assignment(argument)
+
+
+@pytest.mark.parametrize("argument", ["max-num-seqs=4", "model=x", "mm-processor-cache-gb=0"])
+def test_an_engine_argument_that_a_setting_decides_is_refused(argument: str) -> None:
+    with pytest.raises(SettingsError, match="is decided by"):
+        of(engine_assignment(argument))

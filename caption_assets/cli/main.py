@@ -6,6 +6,7 @@ Exit status: 0 all done, 1 something failed (rows say what), 2 bad usage.
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ from caption_assets.imports.delivery import ImportFault
 from caption_assets.ledger.database import Ledger, LedgerError
 from caption_assets.review.person import ReviewError
 from caption_assets.root import RootError, RootFolder
-from caption_assets.settings import Settings, SettingsError
+from caption_assets.settings import Settings, SettingsError, engine_assignment
 from caption_assets.uploads.batches import BatchNameError
 from caption_assets.uploads.link import UploadError
 
@@ -40,8 +41,25 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 root_option = click.option("--root", type=str, default=None, help="Root folder; else CAPTION_ASSETS_ROOT, else ./data.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-set_option = click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
 batch_option = click.option("--batch", default=None, help="Only this batch.")
+
+
+def set_option(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command `--set` and `--engine-arg`; it gets both as `assignments` of settings."""
+
+    @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
+    @click.option(
+        "--engine-arg",
+        "engine_args",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Set a field of the vLLM engine, as vLLM spells it: max-model-len=8192.",
+    )
+    @wraps(command)
+    def with_assignments(assignments: tuple[str, ...], engine_args: tuple[str, ...], **rest: Any) -> None:
+        command(assignments=(*assignments, *map(engine_assignment, engine_args)), **rest)
+
+    return with_assignments
 
 
 class Refusal(click.ClickException):

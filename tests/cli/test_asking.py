@@ -7,7 +7,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
+from caption_assets.cli.main import cli
 from tests.cli.conftest import SAME, SETTINGS
 from tests.orchestration.running import Files, query, run_job, table
 
@@ -27,6 +29,22 @@ def test_every_command_explains_itself(command, words):
     assert said.status == 0
     assert said.out.startswith("Usage: caption-assets")
     assert len(said.out.splitlines()) > 4
+
+
+def test_what_takes_settings_takes_engine_arguments_and_they_end_up_where_set_puts_them(monkeypatch):
+    taken = {
+        name: {option for parameter in each.params for option in parameter.opts} for name, each in cli.commands.items()
+    }
+    assert (
+        {name for name, options in taken.items() if "--set" in options}
+        == {name for name, options in taken.items() if "--engine-arg" in options}
+        >= {"run", "plan", "retain"}
+    )
+    seen = []
+    monkeypatch.setattr("caption_assets.cli.run.run_batch", lambda *given, **_: seen.append(given[4].vllm_kwargs) or 0)
+    words = ["run", "x.mp4", "--engine-arg", "max-model-len=8192", "--set", "vllm_kwargs.seed=1"]
+    CliRunner().invoke(cli, [*words, "--engine-arg", "dtype=float16"])
+    assert seen == [{"seed": 1, "max_model_len": 8192, "dtype": "float16"}]
 
 
 @pytest.mark.parametrize(

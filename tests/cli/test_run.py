@@ -89,6 +89,8 @@ def test_json_is_one_document_with_counts_problems_and_files(command, film, tmp_
         (["film", "--set", "windowsize=3"], "Did you mean window_size?"),
         (["film", "--set", "window_size"], "write KEY=VALUE"),
         (["film", "--set", "window_size=3"], "window_size"),
+        (["film", "--engine-arg", "max-model-len"], "write NAME=VALUE"),
+        (["film", "--engine-arg", "quantization=fp8"], "vllm_kwargs: quantization is decided by fp8"),
         (["film", "--set", "window_size=many"], "window_size"),
         (["film", "--set", "caption_num=4", "--set", "sampling_params.temperature=0"], "needs temperature above 0"),
         (["film", "--set", "keep_candidate_mode=best"], "random_any"),
