@@ -11,6 +11,7 @@ from caption_assets.captioning.pace import Pace
 from caption_assets.captioning.plan import first_stage_tasks, original_row, second_stage_tasks
 from caption_assets.captioning.stream import Job, caption_stream
 from caption_assets.captioning.tasks import Ask
+from caption_assets.engines.protocol import EngineIdentity
 from caption_assets.ids import RecipeId, TaskId, WindowId
 from caption_assets.orchestration.collapsing import collapsed_windows
 from caption_assets.orchestration.deciding import decide_batch
@@ -44,13 +45,15 @@ def vl_captions(
     next run makes it again.
     """
     values = settings.values()
-    recipe = caption_recipe(values, engine.identify(values.caption_spec))
+    identity = engine.identify(values.caption_spec)
+    recipe = caption_recipe(values, identity)
     with ExitStack() as stages:
         runs = [
             stages.enter_context(stage(context, root, "vl_captions", batch, "window"))
             for batch in context.partition_keys
         ]
-        own = {run.batch: _own_recipes(run, values, recipe) for run in runs}  # for all, before anything is asked
+        # For all batches before any of them is asked about: a key that one of them lacks costs no model call.
+        own = {run.batch: _own_recipes(run, values, identity, recipe) for run in runs}
         for run in runs:
             _prepare(run, values, recipe, own[run.batch])
         asked = _caption(runs, engine, values, [recipe, *(each for some in own.values() for each in some.values())])
@@ -63,11 +66,11 @@ def vl_captions(
             run.metadata |= _pictures(run, context.instance, recipe, made)
 
 
-def _own_recipes(run: StageRun, settings: Settings, recipe: Recipe) -> dict[str, Recipe]:
+def _own_recipes(run: StageRun, settings: Settings, identity: EngineIdentity, recipe: Recipe) -> dict[str, Recipe]:
     """Return the recipe of each clip that has a prompt of its own, and say how many have."""
     prompts = prompts_of_clips(run.ledger, settings, run.batch).get(run.batch)
     check_prompt_key(run.ledger, settings, run.batch, prompts)
-    if prompts is None or recipe.identity is None:
+    if prompts is None:
         return {}
     n_own, n_others = len(prompts.own), prompts.n_others
     run.metadata |= {"clips with a prompt of their own": n_own, "clips with the prompt of the settings": n_others}
@@ -76,7 +79,7 @@ def _own_recipes(run: StageRun, settings: Settings, recipe: Recipe) -> dict[str,
         run.log.warning(
             f"{run.batch}: {prompts.n_ambiguous} clips lie in it twice with other prompts; the first counts"
         )
-    return recipes_of_clips(settings, recipe.identity, prompts, recipe)
+    return recipes_of_clips(settings, identity, prompts, recipe)
 
 
 def _prepare(run: StageRun, settings: Settings, recipe: Recipe, own: Mapping[str, Recipe]) -> None:

@@ -120,3 +120,17 @@ def test_a_clip_whose_prompt_is_that_of_its_batch_needs_no_recipe_of_its_own(sto
     story.upload("one", columns={"q": "batch"})
     use(story, settings(prompt_key="q", prompt_text="batch"))
     assert story.count("clip_recipes") == 0
+
+
+def test_a_recipe_of_a_clip_that_a_rebuild_has_lost_is_recorded_again_or_withdrawn(story: Story) -> None:
+    key = settings(prompt_key="q", prompt_text="batch")
+    one, two = story.upload("one", columns={"q": "1a"}), story.upload("two")
+    for clip in (one, two):
+        story.cut(clip, 1, key)
+    story.use(key)
+    own = caption_recipe(settings(prompt_text="1a"), MODEL).recipe_id
+    lost = [row_of("clip_recipes", batch="b", clip_id=c, recipe_id=r) for c, r in ((one, own), (two, "r-lost"))]
+    story._commit("b", {"clip_recipes": lost})
+    assert story.missing() == []
+    use(story, key)
+    assert answer_all(story, {one: "1a", two: "batch"}) == 2

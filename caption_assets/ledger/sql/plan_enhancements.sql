@@ -1,4 +1,5 @@
--- Windows that a policy has decided on, per caption recipe, and how many of the captions it keeps an enhance recipe has not rewritten.
+-- Windows that a policy has decided on, per caption recipe, and how many of the captions it keeps an enhance recipe has
+-- not rewritten.
 WITH newest AS (
   SELECT recipe_id, window_id, arg_max(decision_id, created_at) AS decision_id
   FROM retention_decisions
