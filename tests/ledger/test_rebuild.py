@@ -37,7 +37,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Story:
     story.take_down("clip", clips[2])
     rest = (
         "runs", "window_duplicates", "enhanced_captions", "drift_checks", "judgements", "samples", "previews",
-        "reproductions",
+        "reproductions", "clip_recipes",
     )  # fmt: skip
     story.ledger.commit(
         "run-2",
