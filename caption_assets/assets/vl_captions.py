@@ -1,17 +1,17 @@
 """vl_captions: candidate captions of each window, and the decision over all of them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
 import dagster as dg
 
 from caption_assets.assets.windows import windows
-from caption_assets.captioning.pace import Pace
 from caption_assets.captioning.plan import first_stage_tasks, original_row, second_stage_tasks
 from caption_assets.captioning.stream import Job, caption_stream
 from caption_assets.captioning.tasks import Ask
 from caption_assets.ids import TaskId, WindowId
+from caption_assets.orchestration.asking import ask_engine
 from caption_assets.orchestration.collapsing import collapsed_windows
 from caption_assets.orchestration.deciding import decide_batch
 from caption_assets.orchestration.declare import video_batch_asset
@@ -20,7 +20,7 @@ from caption_assets.orchestration.gate_history import gate_numbers, gates_over_b
 from caption_assets.orchestration.judging import judge_batch
 from caption_assets.orchestration.pictures import bars, histogram, sample_table
 from caption_assets.orchestration.resources import EngineResource, RootResource, SettingsResource
-from caption_assets.orchestration.stage import StageRun, commit_as_they_come, recipe_rows, stage
+from caption_assets.orchestration.stage import StageRun, recipe_rows, stage
 from caption_assets.recipes import Recipe, caption_recipe, original_recipe, retention_recipe
 from caption_assets.retention import GATES
 from caption_assets.settings import Settings
@@ -76,23 +76,15 @@ def _caption(
         if total:
             totals[run] = total
     asked: dict[str, set[object]] = {job.batch: {task.window_id for task in job.tasks} for job in jobs}
-    if not totals:
-        return asked
-    by_batch = {run.batch: run for run in runs}
-    stream = engine.stream(settings.caption_spec, runs[0].log.warning)
-    pace = Pace()
-
-    def results() -> Iterator[tuple[StageRun, dict[str, list[dict[str, object]]]]]:
-        rows = caption_stream(
+    ask_engine(
+        engine,
+        settings.caption_spec,
+        totals,
+        "caption_candidates",
+        lambda stream: caption_stream(
             stream, jobs, _ask(settings, recipe), runs[0].run_id, two_stages=settings.generate_stage2_caption
-        )
-        for batch, row in rows:
-            pace.note(row)
-            yield by_batch[batch], {"caption_candidates": [row]}
-
-    commit_as_they_come(results(), totals, journaled=True, pace=lambda: pace.line(stream.depth))
-    for run in totals:
-        run.metadata |= pace.metadata()
+        ),
+    )
     return asked
 
 
