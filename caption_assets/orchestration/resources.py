@@ -137,6 +137,7 @@ def _config_fields(model: type[SettingsModel], defaults: SettingsModel) -> dict[
             continue
         copied = copy(field)
         copied.default, copied.default_factory = value, None
+        copied.metadata = []  # ranges are checked by `values`, whose messages say more
         fields[name] = (field.annotation, copied)
     return fields
 
