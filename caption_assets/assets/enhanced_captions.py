@@ -153,8 +153,7 @@ def _check_drift(
 ) -> dict[str, dg.MetadataValue | str | int]:
     """Check what has not been checked under the current limits, and return what the UI shows of the checks."""
     rule = drift_recipe(settings)
-    run.activate(rule)
-    run.activate(on_drift_recipe(settings))
+    run.activate(rule, on_drift_recipe(settings))
     names = {"batch": run.batch, "enhance": recipe.recipe_id}
     known = {str(row["check_id"]) for row in run.ledger.named("batch_drift", **names, drift=rule.recipe_id)}
     rows = drift_rows(

@@ -58,8 +58,7 @@ def vl_captions(
 
 def _prepare(run: StageRun, settings: Settings, recipe: Recipe) -> None:
     """Make the recipes current and enter captions that came with the videos."""
-    run.activate(recipe)
-    run.activate(retention_recipe(settings))
+    run.activate(recipe, retention_recipe(settings))
     if settings.keep_original_sample:
         _keep_originals(run)
 
