@@ -27,5 +27,7 @@ for line in sys.stdin:
             print(option, place, sep="\n")
 ')
 
-"$python" -m uv pip install --quiet --python "$python" --index-strategy unsafe-best-match \
+# As pip does; else Python does it at the first import, where it is let.
+compile=${PYTHONDONTWRITEBYTECODE:+--compile-bytecode}
+"$python" -m uv pip install --quiet --python "$python" --index-strategy unsafe-best-match $compile \
   ${sources[@]+"${sources[@]}"} "$@" || by_pip "$@"
