@@ -11,7 +11,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := tools/pip_install.sh $(BIN)/python --constraint constraints.txt
 DEMO_BATCH := demo
 # One more than there are cores: many tests wait for processes of their own.
 WORKERS ?= $(shell expr $$(nproc) + 1)
@@ -57,12 +57,12 @@ bench-ledger: .venv/installed
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-.venv/installed: .venv/bin/python pyproject.toml constraints.txt
-	$(PIP) install --quiet --constraint constraints.txt --editable .
+.venv/installed: .venv/bin/python pyproject.toml constraints.txt tools/pip_install.sh
+	$(INSTALL) --editable .
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(INSTALL) --editable '.[dev]'
 	touch $@
 
 # Left out where vLLM cannot be installed; the script says why.

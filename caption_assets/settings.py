@@ -9,13 +9,13 @@ Precedence, weakest first: the defaults here, `caption_assets.toml`, then `--set
 import difflib
 import json
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from caption_assets.captioning.prompts import CAPTION_PROMPTS, ENHANCE_PROMPTS, STAGE2_PROMPT
@@ -84,6 +84,58 @@ class SettingsError(ValueError):
     """A setting has an unknown name or a value outside its range. The message names the allowed ones."""
 
 
+def _one_of(known: Iterable[str]) -> AfterValidator:
+    names = tuple(known)
+
+    def check(value: str) -> str:
+        if value not in names:
+            raise ValueError(f"unknown value {value!r}; allowed: {', '.join(names)}.{_suggestion(value, names)}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _parsed_by(parse: Callable[[str], object]) -> AfterValidator:
+    """Refuse what `parse` refuses."""
+
+    def check(value: str) -> str:
+        parse(value)
+        return value
+
+    return AfterValidator(check)
+
+
+def _addresses(urls: list[str]) -> list[str]:
+    for url in urls:
+        parts = urlsplit(url)
+        if "@" in parts.netloc or parts.query:
+            raise ValueError(f"{parts.scheme}://{parts.hostname}…: a key belongs into an environment variable")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{url!r} is no address of a server; allowed: http://… or https://…")
+    return urls
+
+
+def _without_managed(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Refuse engine fields that a setting decides, or that are no fields at all."""
+    for name in kwargs:
+        if name in MANAGED_KWARGS:
+            raise ValueError(f"{name} is decided by {MANAGED_KWARGS[name]}; take it out of vllm_kwargs")
+    return kwargs
+
+
+def _sampling_fields(values: dict[str, Any]) -> dict[str, Any]:
+    """Refuse sampling fields that no engine has, or that are out of range."""
+    try:
+        return SamplingFields.model_validate(values).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        faults = (_explain(fault, SamplingFields.model_fields) for fault in error.errors())
+        raise ValueError("; ".join(dict.fromkeys(faults))) from None
+
+
+EngineKwargs = Annotated[dict[str, Any], AfterValidator(_without_managed)]
+BaseUrls = Annotated[list[str], AfterValidator(_addresses)]
+
+
 class SettingsModel(BaseModel):
     """A group of settings: unknown names are refused and values never change after creation."""
 
@@ -128,16 +180,18 @@ class EnhanceSettings(SettingsModel):
     enabled: bool = Field(True, description="Rewrite each kept caption. Off: the table has no enhanced caption.")
     model: str = Field("Qwen/Qwen3-14B", min_length=1, description="Text model. The signal engine uses its own.")
     revision: str | None = Field(None, description="Revision of the text model; resolved to a commit.")
-    prompt_variant: str = Field("default", description=f"Built-in prompt: {', '.join(ENHANCE_PROMPTS)}.")
+    prompt_variant: Annotated[str, _one_of(ENHANCE_PROMPTS)] = Field(
+        "default", description=f"Built-in prompt: {', '.join(ENHANCE_PROMPTS)}."
+    )
     prompt_text: str | None = Field(None, description='Prompt of your own; wins over the variant, also when "".')
     max_output_tokens: int = Field(512, ge=1, le=32_768, description="Longest enhanced caption, in tokens.")
     model_batch_size: int = Field(128, ge=0, le=65_536, description="Captions in flight; 0 lets the engine decide.")
     fp8: bool = Field(False, description="Run the text model with weights of 8 bits.")
-    vllm_kwargs: dict[str, Any] = Field(default_factory=dict, description="As `vllm_kwargs`, for the text model.")
-    base_urls: list[str] = Field(
+    vllm_kwargs: EngineKwargs = Field(default_factory=dict, description="As `vllm_kwargs`, for the text model.")
+    base_urls: BaseUrls = Field(
         default_factory=list, description="Servers of the text model, where `openai.base_urls` do not serve it."
     )
-    on_drift: str = Field(
+    on_drift: Annotated[str, _one_of(ON_DRIFT)] = Field(
         "fallback",
         description="An enhanced caption that drifted from its source: keep (show it), flag (show it and say so) or "
         "fallback (show the caption itself and say so).",
@@ -152,31 +206,11 @@ class EnhanceSettings(SettingsModel):
         0.5, ge=0, le=1, description="Drifted above this share of the source's content words that are lost."
     )
 
-    @field_validator("prompt_variant")
-    @classmethod
-    def _known_variant(cls, value: str) -> str:
-        return _one_of(value, ENHANCE_PROMPTS)
-
-    @field_validator("on_drift")
-    @classmethod
-    def _known_reaction(cls, value: str) -> str:
-        return _one_of(value, ON_DRIFT)
-
-    @field_validator("vllm_kwargs")
-    @classmethod
-    def _no_managed_kwargs(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return _without_managed(value)
-
-    @field_validator("base_urls")
-    @classmethod
-    def _urls(cls, value: list[str]) -> list[str]:
-        return _addresses(value)
-
 
 class ServerSettings(SettingsModel):
     """Settings of the engine `openai`, written `openai.NAME`."""
 
-    base_urls: list[str] = Field(
+    base_urls: BaseUrls = Field(
         default_factory=lambda: list(ServerOptions.base_urls),
         min_length=1,
         description="Servers of the same model, used in turn; each ends with /v1 as a rule.",
@@ -194,20 +228,10 @@ class ServerSettings(SettingsModel):
         description="How often a request is sent again after 429, 5xx, a timeout or a broken connection.",
     )
     max_concurrency: int = Field(ServerOptions.max_concurrency, ge=1, le=65_536, description="Requests in flight.")
-    frames_as: str = Field(
+    frames_as: Annotated[str, _one_of(FRAMES_AS)] = Field(
         ServerOptions.frames_as,
         description="How frames travel: video (as vLLM takes the packed JPEGs), images, or auto (asks the server).",
     )
-
-    @field_validator("frames_as")
-    @classmethod
-    def _known_way(cls, value: str) -> str:
-        return _one_of(value, FRAMES_AS)
-
-    @field_validator("base_urls")
-    @classmethod
-    def _urls(cls, value: list[str]) -> list[str]:
-        return _addresses(value)
 
 
 def _gate(name: str, default: Any = None) -> Any:
@@ -225,22 +249,11 @@ class GateSettings(SettingsModel):
     echo_words: int = _gate("echo_words")
     max_repeated_share: float = _gate("max_repeated_share")
     max_zlib_ratio: float = _gate("max_zlib_ratio")
-    script: str = _gate("script")
+    script: Annotated[str, _parsed_by(parse_scripts)] = _gate("script")
     max_foreign_share: float = _gate("max_foreign_share")
-    same_caption: str = _gate("same_caption")
+    same_caption: Annotated[str, _one_of(GATE_PARAMETERS[GATE_PREFIX + "same_caption"].choices)] = _gate("same_caption")
     same_words: int = _gate("same_words")
     same_distance: float = _gate("same_distance")
-
-    @field_validator("script")
-    @classmethod
-    def _known_scripts(cls, value: str) -> str:
-        parse_scripts(value)
-        return value
-
-    @field_validator("same_caption")
-    @classmethod
-    def _known_way(cls, value: str) -> str:
-        return _one_of(value, GATE_PARAMETERS[GATE_PREFIX + "same_caption"].choices)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -252,7 +265,7 @@ class Settings(SettingsModel):
     """All settings. The names are the ones of the peers wherever a peer has the same thing."""
 
     # clips
-    split: str = Field(
+    split: Annotated[str, _one_of(SPLITS)] = Field(
         "none",
         description="Clips of a file: none (the whole file), stride (equal lengths) or scenes (cuts found in the "
         "picture; needs `caption_assets[scenes]`).",
@@ -282,7 +295,7 @@ class Settings(SettingsModel):
     sampling_fps: float = Field(2.0, gt=0, le=240, description="Sampled frames per second of video, 4 to 768 a window.")
 
     # which windows stand for the next ones
-    dedupe_windows: str = Field(
+    dedupe_windows: Annotated[str, _one_of(DEDUPE_MODES)] = Field(
         "exact",
         description="Caption a window that looks like the one before it only once: off, exact (every sampled pixel is "
         "equal) or near (a still camera).",
@@ -295,13 +308,15 @@ class Settings(SettingsModel):
     frame_quality: int = Field(95, ge=1, le=100, description="JPEG quality of the packed frames.")
 
     # captions
-    model: str = Field(
+    model: Annotated[str, AfterValidator(lambda name: MODEL_ALIASES.get(name, name))] = Field(
         "Qwen/Qwen3-VL-8B-Instruct",
         min_length=1,
         description=f"Vision-language model; aliases: {', '.join(MODEL_ALIASES)}. The signal engine uses its own.",
     )
     revision: str | None = Field(None, description="Revision of the model; resolved to a commit before hashing.")
-    prompt_variant: str = Field("default", description=f"Built-in prompt: {', '.join(CAPTION_PROMPTS)}.")
+    prompt_variant: Annotated[str, _one_of(CAPTION_PROMPTS)] = Field(
+        "default", description=f"Built-in prompt: {', '.join(CAPTION_PROMPTS)}."
+    )
     prompt_text: str | None = Field(None, description='Prompt of your own; wins over the variant, also when "".')
     prompt_key: str | None = Field(
         None,
@@ -310,7 +325,7 @@ class Settings(SettingsModel):
     )
     system_prompt: str | None = Field(None, description="System turn put before the prompt.")
     caption_num: int = Field(1, ge=1, le=64, description="Candidates per window; above 1 needs temperature above 0.")
-    sampling_params: dict[str, Any] = Field(
+    sampling_params: Annotated[dict[str, Any], AfterValidator(_sampling_fields)] = Field(
         default_factory=lambda: {"temperature": 0.1, "top_p": 0.001, "repetition_penalty": 1.05},
         description=f"Sampling fields of the engine: {', '.join(SamplingFields.model_fields)}.",
     )
@@ -320,7 +335,7 @@ class Settings(SettingsModel):
         description="Folder of weights, MODEL_DIR/<model>; what is missing is fetched into it. None: the hub's cache.",
     )
     fp8: bool = Field(False, description="Run the model with weights of 8 bits.")
-    preprocess_dtype: str = Field(
+    preprocess_dtype: Annotated[str, _one_of(PREPROCESS_DTYPES)] = Field(
         "uint8", description=f"Type in which frames are handed to the model: {', '.join(PREPROCESS_DTYPES)}."
     )
     model_does_preprocess: bool = Field(
@@ -328,7 +343,7 @@ class Settings(SettingsModel):
     )
     disable_mmcache: bool = Field(False, description="Keep no cache of processed frames in the engine.")
     caption_batch_size: int = Field(0, ge=0, le=65_536, description="Windows in flight; 0 lets the engine decide.")
-    vllm_kwargs: dict[str, Any] = Field(
+    vllm_kwargs: EngineKwargs = Field(
         default_factory=dict,
         description="Any other field of the vLLM engine, such as max_model_len; `--engine-arg NAME=VALUE` sets one.",
     )
@@ -336,7 +351,7 @@ class Settings(SettingsModel):
     stage2_prompt_text: str = Field(STAGE2_PROMPT, description="What is asked in the second stage.")
 
     # retention
-    keep_candidate_mode: str = Field(
+    keep_candidate_mode: Annotated[str, _parsed_by(parse_policy)] = Field(
         "random_any",
         description="Which candidates are kept: random_any, similar_one_simhash, all, first, longest, consensus, "
         "judge; `a > b` lets b break the ties of a.",
@@ -355,10 +370,10 @@ class Settings(SettingsModel):
     target_height: int = Field(240, ge=16, le=4320, description="Preview height in pixels; never upscaled.")
     quality: int = Field(50, ge=0, le=100, description="Preview quality on the scale of WebP; 100 is the best.")
     compression_level: int = Field(4, ge=0, le=6, description="Preview effort: higher takes longer, for smaller files.")
-    preview_format: str = Field(
+    preview_format: Annotated[str, _one_of(PREVIEW_FORMATS)] = Field(
         "webp", description="webp, avif or mp4 (H.264); `caption-assets doctor` lists what this machine can write."
     )
-    preview_source: str = Field(
+    preview_source: Annotated[str, _one_of(PREVIEW_SOURCES)] = Field(
         "packed",
         description="packed: from the sampled frames. clip: decodes again where target_fps is above sampling_fps.",
     )
@@ -375,61 +390,6 @@ class Settings(SettingsModel):
     )
     # tuning: may not change a result
     workers: int = Field(0, ge=0, le=1024, description="Clips decoded at once; 0 is one for each core.")
-
-    @field_validator("model")
-    @classmethod
-    def _resolve_alias(cls, value: str) -> str:
-        return MODEL_ALIASES.get(value, value)
-
-    @field_validator("split")
-    @classmethod
-    def _known_split(cls, value: str) -> str:
-        return _one_of(value, SPLITS)
-
-    @field_validator("prompt_variant")
-    @classmethod
-    def _known_variant(cls, value: str) -> str:
-        return _one_of(value, CAPTION_PROMPTS)
-
-    @field_validator("dedupe_windows")
-    @classmethod
-    def _known_dedupe_mode(cls, value: str) -> str:
-        return _one_of(value, DEDUPE_MODES)
-
-    @field_validator("preview_format")
-    @classmethod
-    def _known_format(cls, value: str) -> str:
-        return _one_of(value, PREVIEW_FORMATS)
-
-    @field_validator("preview_source")
-    @classmethod
-    def _known_source(cls, value: str) -> str:
-        return _one_of(value, PREVIEW_SOURCES)
-
-    @field_validator("preprocess_dtype")
-    @classmethod
-    def _known_dtype(cls, value: str) -> str:
-        return _one_of(value, PREPROCESS_DTYPES)
-
-    @field_validator("vllm_kwargs")
-    @classmethod
-    def _no_managed_kwargs(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return _without_managed(value)
-
-    @field_validator("keep_candidate_mode")
-    @classmethod
-    def _known_policy(cls, value: str) -> str:
-        parse_policy(value)
-        return value
-
-    @field_validator("sampling_params")
-    @classmethod
-    def _known_sampling_fields(cls, value: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return SamplingFields.model_validate(value).model_dump(exclude_unset=True)
-        except ValidationError as error:
-            faults = (_explain(fault, SamplingFields.model_fields) for fault in error.errors())
-            raise ValueError("; ".join(dict.fromkeys(faults))) from None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -579,30 +539,6 @@ def _read_value(key: str, text: str) -> object:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
-
-
-def _one_of(value: str, known: Sequence[str] | Mapping[str, object]) -> str:
-    if value not in known:
-        raise ValueError(f"unknown value {value!r}; allowed: {', '.join(known)}.{_suggestion(value, list(known))}")
-    return value
-
-
-def _addresses(urls: list[str]) -> list[str]:
-    for url in urls:
-        parts = urlsplit(url)
-        if "@" in parts.netloc or parts.query:
-            raise ValueError(f"{parts.scheme}://{parts.hostname}…: a key belongs into an environment variable")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{url!r} is no address of a server; allowed: http://… or https://…")
-    return urls
-
-
-def _without_managed(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Refuse engine fields that a setting decides, or that are no fields at all."""
-    for name in kwargs:
-        if name in MANAGED_KWARGS:
-            raise ValueError(f"{name} is decided by {MANAGED_KWARGS[name]}; take it out of vllm_kwargs")
-    return kwargs
 
 
 def _suggestion(value: str, known: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """enhanced_captions: each kept caption rewritten by a text model."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
@@ -10,14 +10,14 @@ import dagster as dg
 from caption_assets.assets.vl_captions import vl_captions
 from caption_assets.captioning.drifting import drift_limits, drift_rows
 from caption_assets.captioning.enhancing import EnhanceJob, EnhanceTask, enhance_stream
-from caption_assets.captioning.pace import Pace
 from caption_assets.captioning.stream import FramesOf
 from caption_assets.ids import CandidateId, WindowId
+from caption_assets.orchestration.asking import ask_engine
 from caption_assets.orchestration.declare import video_batch_asset
 from caption_assets.orchestration.frames import frames_when_asked
 from caption_assets.orchestration.pictures import sample_table
 from caption_assets.orchestration.resources import EngineResource, RootResource, SettingsResource
-from caption_assets.orchestration.stage import StageRun, commit_as_they_come, stage
+from caption_assets.orchestration.stage import StageRun, stage
 from caption_assets.recipes import Recipe, drift_recipe, enhance_recipe, on_drift_recipe
 from caption_assets.settings import Settings
 
@@ -55,9 +55,9 @@ def enhanced_captions(
         recipe = enhance_recipe(values, engine.identify(values.enhance_spec))
         for run in runs:
             run.activate(recipe)
-        asked = _enhance(runs, engine, values, recipe)
-        for run in runs:
-            kept = _to_rewrite(run)
+        to_rewrite = {run: _to_rewrite(run) for run in runs}
+        asked = _enhance(to_rewrite, engine, values, recipe)
+        for run, kept in to_rewrite.items():
             failed = {task.candidate_id for task in _missing(run, recipe, kept)}
             run.expected, run.failed = len(kept), len(failed)
             run.new = len(asked[run.batch] - failed)
@@ -95,43 +95,33 @@ def _missing(run: StageRun, recipe: Recipe, kept: Sequence[Row]) -> list[Enhance
 
 
 def _enhance(
-    runs: Sequence[StageRun], engine: EngineResource, settings: Settings, recipe: Recipe
+    kept: Mapping[StageRun, Sequence[Row]], engine: EngineResource, settings: Settings, recipe: Recipe
 ) -> dict[str, set[CandidateId]]:
     """Enhance what all batches lack, through one queue; return the captions that were asked for, per batch."""
     planned: set[CandidateId] = set()
     jobs, totals = [], {}
-    for run in runs:
-        kept = _to_rewrite(run)
-        tasks = [task for task in _missing(run, recipe, kept) if task.candidate_id not in planned]
+    for run, rows in kept.items():
+        tasks = [task for task in _missing(run, recipe, rows) if task.candidate_id not in planned]
         planned |= {task.candidate_id for task in tasks}
-        jobs.append(EnhanceJob(run.batch, tasks, _frames(run, engine, settings, tasks, kept)))
+        jobs.append(EnhanceJob(run.batch, tasks, _frames(run, engine, settings, tasks, rows)))
         if tasks:
             totals[run] = len(tasks)
-    asked = {job.batch: {task.candidate_id for task in job.tasks} for job in jobs}
-    if not totals:
-        return asked
-    by_batch = {run.batch: run for run in runs}
-    stream = engine.stream(settings.enhance_spec, runs[0].log.warning)
-    pace = Pace()
-
-    def results() -> Iterator[tuple[StageRun, dict[str, list[dict[str, object]]]]]:
-        rows = enhance_stream(
+    ask_engine(
+        engine,
+        settings.enhance_spec,
+        totals,
+        "enhanced_captions",
+        lambda stream: enhance_stream(
             stream,
             jobs,
             prompt=recipe.prompts[0].text,
             sampling=settings.sampling_params,
             max_tokens=settings.enhance.max_output_tokens,
-            run_id=runs[0].run_id,
+            run_id=next(iter(totals)).run_id,
             clock=lambda: datetime.now(UTC),
-        )
-        for batch, row in rows:
-            pace.note(row)
-            yield by_batch[batch], {"enhanced_captions": [row]}
-
-    commit_as_they_come(results(), totals, journaled=True, pace=lambda: pace.line(stream.depth))
-    for run in totals:
-        run.metadata |= pace.metadata()
-    return asked
+        ),
+    )
+    return {job.batch: {task.candidate_id for task in job.tasks} for job in jobs}
 
 
 def _frames(
@@ -163,8 +153,7 @@ def _check_drift(
 ) -> dict[str, dg.MetadataValue | str | int]:
     """Check what has not been checked under the current limits, and return what the UI shows of the checks."""
     rule = drift_recipe(settings)
-    run.activate(rule)
-    run.activate(on_drift_recipe(settings))
+    run.activate(rule, on_drift_recipe(settings))
     names = {"batch": run.batch, "enhance": recipe.recipe_id}
     known = {str(row["check_id"]) for row in run.ledger.named("batch_drift", **names, drift=rule.recipe_id)}
     rows = drift_rows(

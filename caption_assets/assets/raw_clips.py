@@ -41,8 +41,7 @@ def raw_clips(context: dg.AssetExecutionContext, root: RootResource, settings: S
     for batch in context.partition_keys:
         with stage(context, root, "raw_clips", batch, "file") as run:
             recipe = clip_recipe(values)
-            run.activate(recipe)
-            run.activate(split_recipe(values))
+            run.activate(recipe, split_recipe(values))
             files = _find(run)
             run.commit({"uploads": [*_gone(run, files), *_beside_again(run, files)]})
             changed = _changed(run, files, recipe)

@@ -1,18 +1,18 @@
 """vl_captions: candidate captions of each window, and the decision over all of them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
 import dagster as dg
 
 from caption_assets.assets.windows import windows
-from caption_assets.captioning.pace import Pace
 from caption_assets.captioning.plan import first_stage_tasks, original_row, second_stage_tasks
 from caption_assets.captioning.stream import Job, caption_stream
 from caption_assets.captioning.tasks import Ask
 from caption_assets.engines.protocol import EngineIdentity
 from caption_assets.ids import RecipeId, TaskId, WindowId
+from caption_assets.orchestration.asking import ask_engine
 from caption_assets.orchestration.collapsing import collapsed_windows
 from caption_assets.orchestration.deciding import decide_batch
 from caption_assets.orchestration.declare import video_batch_asset
@@ -27,7 +27,7 @@ from caption_assets.orchestration.prompting import (
     recipes_of_clips,
 )
 from caption_assets.orchestration.resources import EngineResource, RootResource, SettingsResource
-from caption_assets.orchestration.stage import StageRun, commit_as_they_come, recipe_rows, stage
+from caption_assets.orchestration.stage import StageRun, recipe_rows, stage
 from caption_assets.recipes import Recipe, caption_recipe, original_recipe, retention_recipe
 from caption_assets.retention import GATES
 from caption_assets.settings import Settings
@@ -84,9 +84,8 @@ def _own_recipes(run: StageRun, settings: Settings, identity: EngineIdentity, re
 
 def _prepare(run: StageRun, settings: Settings, recipe: Recipe, own: Mapping[str, Recipe]) -> None:
     """Make the recipes current and enter captions that came with the videos."""
-    run.activate(recipe)
+    run.activate(recipe, retention_recipe(settings))
     activate_for_clips(run.ledger, run.batch, own, settings.prompt_key, run.run_id)
-    run.activate(retention_recipe(settings))
     if settings.keep_original_sample:
         _keep_originals(run)
 
@@ -103,22 +102,14 @@ def _caption(
         if total:
             totals[run] = total
     asked: dict[str, set[object]] = {job.batch: {task.window_id for task in job.tasks} for job in jobs}
-    if not totals:
-        return asked
-    by_batch = {run.batch: run for run in runs}
-    stream = engine.stream(settings.caption_spec, runs[0].log.warning)
-    pace = Pace()
     asks = {recipe.recipe_id: _ask(settings, recipe) for recipe in recipes}
-
-    def results() -> Iterator[tuple[StageRun, dict[str, list[dict[str, object]]]]]:
-        rows = caption_stream(stream, jobs, asks, runs[0].run_id, two_stages=settings.generate_stage2_caption)
-        for batch, row in rows:
-            pace.note(row)
-            yield by_batch[batch], {"caption_candidates": [row]}
-
-    commit_as_they_come(results(), totals, journaled=True, pace=lambda: pace.line(stream.depth))
-    for run in totals:
-        run.metadata |= pace.metadata()
+    ask_engine(
+        engine,
+        settings.caption_spec,
+        totals,
+        "caption_candidates",
+        lambda stream: caption_stream(stream, jobs, asks, runs[0].run_id, two_stages=settings.generate_stage2_caption),
+    )
     return asked
 
 

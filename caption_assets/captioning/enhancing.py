@@ -1,12 +1,11 @@
 """Enhancement work: from kept captions to requests, from completions to rows of enhanced captions."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from caption_assets import ids
-from caption_assets.captioning.stream import NO_ANSWER, FramesOf, Stream
+from caption_assets.captioning.stream import FramesOf, Stream, answer_each
 from caption_assets.captioning.tasks import generation_columns
 from caption_assets.engines.protocol import Completion, Message, PackedFrames, Request
 from caption_assets.ids import CandidateId, RecipeId, TaskId, WindowId
@@ -58,27 +57,18 @@ def enhance_stream(
     clock: Callable[[], datetime],
 ) -> Iterator[tuple[str, dict[str, object]]]:
     """Yield the batch and a row for every task, in the order in which the engine finishes."""
-    waiting: dict[str, tuple[str, EnhanceTask]] = {}
-    failed: deque[tuple[str, EnhanceTask, str]] = deque()
 
-    def requests() -> Iterator[Request]:
+    def asked() -> Iterator[tuple[tuple[str, EnhanceTask], Request | str]]:
         for job in jobs:
             for task in job.tasks:
                 frames = job.frames_of(task.window_id) if job.frames_of else None
                 if isinstance(frames, str):
-                    failed.append((job.batch, task, frames))
-                    continue
-                waiting[task.task_id] = (job.batch, task)
-                yield enhance_request(task, prompt, sampling, max_tokens, frames)
+                    yield (job.batch, task), frames
+                else:
+                    yield (job.batch, task), enhance_request(task, prompt, sampling, max_tokens, frames)
 
-    def row_of(task: EnhanceTask, completion: Completion) -> dict[str, object]:
-        return enhanced_row(task, completion, task.seed(sampling), run_id, clock())
-
-    for completion in stream(requests()):
-        batch, task = waiting.pop(completion.request_id)
-        yield batch, row_of(task, completion)
-    for batch, task, reason in [*failed, *((batch, task, NO_ANSWER) for batch, task in waiting.values())]:
-        yield batch, row_of(task, Completion(task.task_id, 0, "", "error", error=reason))
+    for (batch, task), completion in answer_each(stream, asked()):
+        yield batch, enhanced_row(task, completion, task.seed(sampling), run_id, clock())
 
 
 def enhance_request(

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from caption_assets.captioning.tasks import (
     Ask,
@@ -24,6 +25,7 @@ from caption_assets.ids import RecipeId, WindowId
 NO_ANSWER = "the engine gave no answer"
 
 Row = dict[str, object]
+Item = TypeVar("Item")
 
 FramesOf = Callable[[WindowId], PackedFrames | str]
 """Returns a window's frames, or the reason why there are none."""
@@ -55,6 +57,29 @@ def caption_stream(
         yield queue.take(completion)
     yield from queue.take_failed()
     yield from queue.unanswered()
+
+
+def answer_each(stream: Stream, asked: Iterable[tuple[Item, Request | str]]) -> Iterator[tuple[Item, Completion]]:
+    """Yield each item with the answer to its one request, in the order in which the engine finishes.
+
+    asked: items with what is sent for each, or the reason why nothing can be. The answer is an error there, and where
+    the engine leaves a request out: nothing is lost in silence.
+    """
+    waiting: dict[str, Item] = {}
+    failed: list[tuple[Item, str]] = []
+
+    def requests() -> Iterator[Request]:
+        for item, request in asked:
+            if isinstance(request, str):
+                failed.append((item, request))
+                continue
+            waiting[request.request_id] = item
+            yield request
+
+    for completion in stream(requests()):
+        yield waiting.pop(completion.request_id), completion
+    for item, reason in [*failed, *((item, NO_ANSWER) for item in waiting.values())]:
+        yield item, Completion("", 0, "", "error", error=reason)
 
 
 @dataclass(frozen=True)

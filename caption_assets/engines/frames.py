@@ -6,8 +6,11 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
-from caption_assets.engines.families import video_clock
+from caption_assets.engines.families import FrameShape, QwenVL, video_clock
 from caption_assets.engines.protocol import PackedFrames
+
+PROBE_FRAMES, PROBE_PAIR_S = 4, 2.0
+"""Frames of the video that a model's processor is tried out with, a second apart, so that pairs of them are two."""
 
 
 def decode_frames(frames: PackedFrames) -> npt.NDArray[np.uint8]:
@@ -40,3 +43,14 @@ def video_metadata(frames: PackedFrames) -> dict[str, Any]:
         "frames_indices": list(clock.indices),
         "video_backend": "packed",
     }
+
+
+def probe_video(family: QwenVL) -> tuple[PackedFrames, npt.NDArray[np.uint8], FrameShape]:
+    """Return a small black video, its pixels (frames, height, width, 3) and its shape, to try a processor out with.
+
+    Its pixels are ready: the JPEGs are empty.
+    """
+    shape = FrameShape(PROBE_FRAMES, family.factor, family.factor)
+    times_s = [i * PROBE_PAIR_S / 2 for i in range(PROBE_FRAMES)]
+    frames = PackedFrames([b""] * PROBE_FRAMES, times_s, shape.width, shape.height)
+    return frames, np.zeros((shape.frames, shape.height, shape.width, 3), np.uint8), shape

@@ -21,7 +21,7 @@ from caption_assets.engines.chat_template import ChatTemplate, read_chat_templat
 from caption_assets.engines.devices import has_cuda
 from caption_assets.engines.families import Family, FrameShape, QwenVL, context_length, family_of
 from caption_assets.engines.feed import Feed
-from caption_assets.engines.frames import decode_frames, video_metadata
+from caption_assets.engines.frames import decode_frames, probe_video, video_metadata
 from caption_assets.engines.protocol import (
     Completion,
     EngineDied,
@@ -40,7 +40,6 @@ INSTALL = "pip install 'caption_assets[transformers]'"
 PACKAGES = ("torch", "torchvision", "transformers")
 PREPARED = 3  # requests under way: one that is generated, one ready, one in preparation
 JOIN_S = 30.0
-PROBE_FRAMES = 4
 
 FIELDS: Mapping[str, str] = {
     "top_p": "top_p",
@@ -174,11 +173,7 @@ class TransformersEngine:
 
     def _keeps_markers(self, family: QwenVL) -> bool:
         """Tell whether this release leaves the chat template's markers around a video, by processing a black one."""
-        import numpy as np
-
-        shape = FrameShape(PROBE_FRAMES, family.factor, family.factor)
-        frames = PackedFrames([b""] * PROBE_FRAMES, range(PROBE_FRAMES), shape.width, shape.height)
-        black = np.zeros((shape.frames, shape.height, shape.width, 3), np.uint8)
+        frames, black, shape = probe_video(family)
         inputs = self._processed(family, family.placeholder, frames, black)
         kept = family.prompt_tokens(family.placeholder, shape, frames.times_s, self._count)
         return int(inputs["input_ids"].shape[-1]) == kept

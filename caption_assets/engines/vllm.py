@@ -28,7 +28,7 @@ from typing import Any
 from caption_assets.engines.chat_template import ChatTemplate, read_chat_template
 from caption_assets.engines.families import Family, FrameShape, QwenVL, family_of
 from caption_assets.engines.feed import Feed
-from caption_assets.engines.frames import decode_frames, video_metadata
+from caption_assets.engines.frames import PROBE_PAIR_S, decode_frames, probe_video, video_metadata
 from caption_assets.engines.guard import Ward, end, guard, wards_of
 from caption_assets.engines.protocol import (
     Completion,
@@ -57,9 +57,6 @@ FEWEST_IN_FLIGHT = 4
 MOST_BYTES = 8 << 30
 CLOSE_S = 10.0
 """How long a process of the engine gets to end before it is killed."""
-PROBE_FRAMES, PROBE_SECONDS = 4, 2.0
-"""Frames of the video that a model is tried out with, a second apart, so that pairs of them are two."""
-
 log = logging.getLogger(__name__)
 
 
@@ -322,12 +319,7 @@ class VllmEngine:
         Versions differ in whether the chat template's markers stay around a video, and old ones do not tell
         Qwen2.5-VL how far apart its frames are.
         """
-        import numpy as np
-
-        shape = FrameShape(PROBE_FRAMES, family.factor, family.factor)
-        black = np.zeros((shape.frames, shape.height, shape.width, 3), np.uint8)
-        times = [float(i) for i in range(PROBE_FRAMES)]
-        frames = PackedFrames([b""] * PROBE_FRAMES, times, shape.width, shape.height)
+        frames, black, shape = probe_video(family)
         prompt = {
             "prompt_token_ids": self._token_ids(family.placeholder),
             "multi_modal_data": {"video": [(black, frames_metadata(frames))]},
@@ -335,12 +327,12 @@ class VllmEngine:
         }
         rendered = self._call(self._render(prompt))
         field = rendered["mm_kwargs"]["video"][0].get("second_per_grid_ts")
-        if field is not None and abs(float(field.data) - PROBE_SECONDS) > 0.01:
+        if field is not None and abs(float(field.data) - PROBE_PAIR_S) > 0.01:
             log.warning(
                 "vLLM %s tells %s that pairs of frames are %.2f s apart, where they are %.2f; use vLLM 0.32 or newer",
-                installed_version(), self._spec.model, float(field.data), PROBE_SECONDS,
+                installed_version(), self._spec.model, float(field.data), PROBE_PAIR_S,
             )  # fmt: skip
-        kept = family.prompt_tokens(family.placeholder, shape, times, lambda text: len(self._token_ids(text)))
+        kept = family.prompt_tokens(family.placeholder, shape, frames.times_s, lambda text: len(self._token_ids(text)))
         return replace(family, keeps_markers=len(rendered["prompt_token_ids"]) == kept)
 
     def _limit(self) -> int:

@@ -154,13 +154,15 @@ def _row(sample: Sample, text: str, provenance: Mapping[str, object]) -> dict[st
     }
 
 
-def batch_samples(ledger: Ledger, batch: str) -> list[Sample]:
-    """Return the samples of a batch: imported ones, then one for each file that none of those names.
+def batch_samples(ledger: Ledger, batch: str) -> tuple[list[Sample], list[str]]:
+    """Return the samples of a batch, imported ones, then one for each file that none of those names; and what is left.
 
-    A sample that names a video which is taken down is left out as a whole: its text may speak of it.
+    A sample that names a video which is taken down is left out as a whole: its text may speak of it. So is one whose
+    video has a part that is taken down, since its file would show that part: a sentence for each such file.
     """
     rows = ledger.named("batch_upload_paths", batch=batch)
-    hidden = {row["path"] for row in rows if row["clip_id"] is not None and row["shown_path"] is None}
+    partly = {row["path"] for row in rows if row["has_hidden_part"] and row["shown_path"] is not None}
+    hidden = partly | {row["path"] for row in rows if row["clip_id"] is not None and row["shown_path"] is None}
     samples = [
         Sample(str(row["text"]), tuple(row["videos"]), json.loads(row["columns"]))
         for row in ledger.named("batch_samples", batch=batch)
@@ -170,21 +172,21 @@ def batch_samples(ledger: Ledger, batch: str) -> list[Sample]:
     rest = [
         sample_of_file(str(row["path"]), row["original_caption"])
         for row in rows
-        if row["path"] == row["shown_path"] and row["path"] not in named
+        if row["path"] == row["shown_path"] and row["path"] not in named | partly
     ]
-    return samples + rest
+    left = [f"{batch}/{path}: a part of it is taken down, and its file would show it" for path in sorted(partly)]
+    return samples + rest, left
 
 
 def export_batch(root: RootFolder, ledger: Ledger, batch: str, out: Path, options: ExportOptions) -> Exported:
     """Write `<out>/<batch>/samples.jsonl`, and the videos beside it."""
-    samples = batch_samples(ledger, batch)
+    samples, left = batch_samples(ledger, batch)
     captions = _captions(ledger, batch, options)
     rows = [
         row
         for index, sample in enumerate(samples)
         for row in rows_of_sample(index, sample, captions, keep_original=options.keep_original)
     ]
-    left: list[str] = []
 
     def write(folder: Path) -> None:
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

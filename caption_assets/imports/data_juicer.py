@@ -5,7 +5,6 @@ row that we exported says which windows its captions are of, and which sample it
 caption is the video's as a whole.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,7 +22,7 @@ from caption_assets.export.data_juicer import (
     references,
 )
 from caption_assets.ids import digest
-from caption_assets.imports.delivery import DeliveredCaption, Delivery, ImportFault
+from caption_assets.imports.delivery import DeliveredCaption, Delivery, ImportFault, parse_document
 from caption_assets.uploads.batches import VIDEO_SUFFIXES
 
 UNKNOWN_MODEL = "data-juicer"
@@ -45,12 +44,12 @@ def read_delivery(path: Path) -> Delivery:
     delivery = Delivery(FORMAT)
     seen: dict[int, Sample] = {}
     plain: list[Sample] = []
-    with file.open(encoding="utf-8") as lines:
+    with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:
-                _take(json.loads(line), file, delivery, seen, plain)
+                _take(parse_document(line), file, delivery, seen, plain)
             except (ValueError, RecursionError) as fault:
                 delivery.problems.append(f"{file.name}, line {number}: {fault}")
     delivery.samples += [*(seen[index] for index in sorted(seen)), *plain]
@@ -108,7 +107,7 @@ def _provenance(row: Mapping[str, Any]) -> dict[str, Any]:
     if text is None:
         return {}
     try:
-        found = json.loads(text)
+        found = parse_document(text.encode())
         int(found["sample"])
         return dict(found)
     except _ODD as fault:

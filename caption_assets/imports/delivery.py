@@ -1,14 +1,31 @@
 """What an import brings, whatever the layout it came in."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from caption_assets.export.data_juicer import Sample
 
 
 class ImportFault(ValueError):
     """Nothing can be imported from here. The message says why."""
+
+
+def parse_document(content: bytes) -> Any:
+    """Return the JSON value in `content`.
+
+    Raises:
+        ValueError: not UTF-8, not JSON, or a text in it holds half a character: that cannot be stored as UTF-8.
+        RecursionError: it is nested too deeply.
+    """
+    document = json.loads(content.decode("utf-8-sig"))
+    try:
+        json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("a text in it holds half a character (a lone surrogate)") from None
+    return document
 
 
 @dataclass(frozen=True)

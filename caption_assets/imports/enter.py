@@ -19,6 +19,7 @@ from caption_assets.export.table import write_tables
 from caption_assets.ids import CandidateId, RecipeId, WindowId
 from caption_assets.imports.delivery import DeliveredCaption, Delivery, ImportFault
 from caption_assets.ledger.database import Ledger
+from caption_assets.locks import batches_to_ourselves
 from caption_assets.orchestration.deciding import decide_batch
 from caption_assets.orchestration.stage import recipe_rows
 from caption_assets.recipes import (
@@ -84,13 +85,20 @@ def _write_sidecar(path: Path, words: str, delivery: Delivery) -> None:
 def enter(
     root: RootFolder, ledger: Ledger, delivery: Delivery, batch: str, settings: Settings, new_videos: int
 ) -> Entered:
-    """Enter a delivery whose videos are in the batch and cut into windows.
+    """Enter a delivery whose videos are in the batch and cut into windows. Waits for a run that works on the batch.
 
     Done again, it enters nothing twice.
 
     Raises:
         ImportFault: the batch has other samples.
     """
+    with batches_to_ourselves(root, [batch]):
+        return _enter(root, ledger, delivery, batch, settings, new_videos)
+
+
+def _enter(
+    root: RootFolder, ledger: Ledger, delivery: Delivery, batch: str, settings: Settings, new_videos: int
+) -> Entered:
     act = f"import-{uuid.uuid4()}"
     now = datetime.now(UTC)
     made: Row = {"run_id": act, "created_at": now}

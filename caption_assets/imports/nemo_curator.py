@@ -1,13 +1,12 @@
 """Reading NeMo Curator's layout: `metas/v0/*.json` with the captions of each clip's windows, its clips and previews."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from caption_assets import ids
 from caption_assets.export.nemo_curator import CLIPS, FORMAT, METAS, PREVIEW_SUFFIX, PREVIEWS, clip_of_uuid
-from caption_assets.imports.delivery import DeliveredCaption, DeliveredPreview, Delivery, ImportFault
+from caption_assets.imports.delivery import DeliveredCaption, DeliveredPreview, Delivery, ImportFault, parse_document
 from caption_assets.uploads.batches import VIDEO_SUFFIXES
 from caption_assets.uploads.inspect import file_sha256
 
@@ -26,7 +25,7 @@ def read_delivery(path: Path) -> Delivery:
     delivery = Delivery(FORMAT)
     for meta in metas:
         try:
-            _take(json.loads(meta.read_text(encoding="utf-8")), path, delivery)
+            _take(parse_document(meta.read_bytes()), path, delivery)
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError, OSError) as fault:
             delivery.problems.append(f"{METAS}/{meta.name}: {fault}")
         except KeyError as fault:

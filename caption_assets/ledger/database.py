@@ -373,13 +373,14 @@ def _transaction(connection: duckdb.DuckDBPyConnection, mode: str = "") -> Itera
 
 
 def _create(connection: duckdb.DuckDBPyConnection) -> None:
-    for table in TABLES.values():
-        connection.execute(table.ddl)
-    for name in VIEWS:
-        connection.execute(load_sql(name))
-    connection.execute(
-        "CREATE TABLE ledger_schema AS SELECT CAST($version AS INTEGER) AS version", {"version": SCHEMA_VERSION}
-    )
+    with _transaction(connection):
+        for table in TABLES.values():
+            connection.execute(table.ddl)
+        for name in VIEWS:
+            connection.execute(load_sql(name))
+        connection.execute(
+            "CREATE TABLE ledger_schema AS SELECT CAST($version AS INTEGER) AS version", {"version": SCHEMA_VERSION}
+        )
 
 
 def _schema_version(connection: duckdb.DuckDBPyConnection) -> int:

@@ -15,10 +15,9 @@ from caption_assets.engines.protocol import Completion, Engine, EngineIdentity, 
 from caption_assets.engines.registry import AUTO, ENGINES, EngineEntry, choose_engine
 from caption_assets.engines.restarts import Flight, stream_with_restarts
 from caption_assets.ledger.database import Ledger
+from caption_assets.locks import take_batch
 from caption_assets.root import ROOT_VARIABLE, RootFolder
 from caption_assets.settings import Settings, SettingsModel
-
-BATCH_LOCK_POLL_S = 0.2
 
 
 class RootResource(dg.ConfigurableResource[None]):
@@ -37,11 +36,7 @@ class RootResource(dg.ConfigurableResource[None]):
         names, so that two runs never wait for each other.
         """
         for batch in sorted(set(batches) - self._held.keys()):
-            path = self.folder.batch_lock(batch)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path, poll_interval=BATCH_LOCK_POLL_S)
-            lock.acquire()
-            self._held[batch] = lock
+            self._held[batch] = take_batch(self.folder, batch)
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Let other runs have the batches."""
@@ -137,6 +132,7 @@ def _config_fields(model: type[SettingsModel], defaults: SettingsModel) -> dict[
             continue
         copied = copy(field)
         copied.default, copied.default_factory = value, None
+        copied.metadata = []  # ranges are checked by `values`, whose messages say more
         fields[name] = (field.annotation, copied)
     return fields
 

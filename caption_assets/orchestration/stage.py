@@ -67,12 +67,15 @@ class StageRun:
         """Seconds since the stage began."""
         return time.monotonic() - self._clock
 
-    def activate(self, recipe: Recipe) -> None:
-        """Make `recipe` current for this batch, unless it is already."""
-        current = self.ledger.named("batch_recipe", kind=recipe.kind, batch=self.batch)
-        if current and current[0]["recipe_id"] == recipe.recipe_id:
-            return
-        self.commit(recipe_rows(recipe, self.batch, f"run:{self.run_id}", self.run_id))
+    def activate(self, *recipes: Recipe) -> None:
+        """Make each of `recipes` current for this batch, unless it is already."""
+        current = {row["kind"]: row["recipe_id"] for row in self.ledger.named("batch_recipes", batch=self.batch)}
+        rows: dict[str, list[Row]] = {}
+        for recipe in recipes:
+            if current.get(recipe.kind) != recipe.recipe_id:
+                for table, made in recipe_rows(recipe, self.batch, f"run:{self.run_id}", self.run_id).items():
+                    rows.setdefault(table, []).extend(made)
+        self.commit(rows)
 
     def commit(self, rows: Mapping[str, Sequence[Row]]) -> dict[str, int]:
         """Append rows to the ledger, per table."""

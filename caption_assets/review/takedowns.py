@@ -6,16 +6,14 @@ be withdrawn as long as no file was deleted.
 
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock
-
 from caption_assets.export.table import write_tables
 from caption_assets.ledger.database import Ledger
+from caption_assets.locks import batches_to_ourselves
 from caption_assets.review.person import ReviewError, person
 from caption_assets.root import RootFolder
 from caption_assets.uploads.batches import SIDECAR_SUFFIXES, VIDEO_SUFFIXES
@@ -25,7 +23,6 @@ Row = Mapping[str, object]
 
 CLIP, BATCH = "clip", "batch"
 DELETING, DELETED = "deleting", "deleted"
-LOCK_POLL_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ def take_down(
     _rewrite(root, ledger, concerned)
     if not delete_files:
         return TakenDown(objects, concerned)
-    with _no_runs(root, concerned):
+    with batches_to_ourselves(root, concerned):
         _record(ledger, objects, who, "TAKEDOWN", reason.strip(), files=DELETING)
         files = _Files(root, ledger)
         for kind, name in objects:
@@ -166,17 +163,6 @@ def _rewrite(root: RootFolder, ledger: Ledger, batches: Sequence[str]) -> None:
     """Write again the tables that are there."""
     for batch in batches:
         write_tables(root, ledger, batch, again=True)
-
-
-@contextmanager
-def _no_runs(root: RootFolder, batches: Sequence[str]) -> Iterator[None]:
-    """Keep runs off `batches`, in the order of names as runs do: one at work could write what is being deleted."""
-    with ExitStack() as stack:
-        for batch in sorted(batches):
-            path = root.batch_lock(batch)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(FileLock(path, poll_interval=LOCK_POLL_S))
-        yield
 
 
 def _own_sidecars(video: Path) -> list[Path]:

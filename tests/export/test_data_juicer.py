@@ -149,6 +149,27 @@ def test_only_current_captions_and_those_of_people_are_exported_unless_all_are_a
     assert {str(row["videos"]) for row in exported(story, tmp_path / "x")} == {"['videos/b.mp4']"}
 
 
+def test_a_file_of_which_a_part_is_taken_down_is_left_out_and_named(tmp_path: Path) -> None:
+    story = Story(tmp_path / "root")
+    pieces = settings(prompt_text="A", split="stride")
+    story.use(pieces)
+    parts = story.split(story.upload("long"), [384], pieces)
+    for clip in parts:
+        story.cut(clip, 1, pieces)
+    whole = story.upload("short")
+    story.split(whole, [], pieces)
+    story.cut(whole, 1, pieces)
+    story.caption(pieces)
+    assert {video for row in exported(story, tmp_path / "x") for video in row["videos"]} == {
+        "videos/long.mp4", "videos/short.mp4",
+    }  # fmt: skip
+    take_down(story.root, clips=[parts[0]], by="ann", reason="a face")
+    done = export_batch(story.root, story.ledger, "b", tmp_path / "y", ExportOptions(videos=False))
+    assert done.left == ("b/long.mp4: a part of it is taken down, and its file would show it",)
+    lines = (tmp_path / "y" / "b" / "samples.jsonl").read_text()
+    assert "short.mp4" in lines and "long" not in lines
+
+
 def test_a_file_without_words_of_its_own_is_a_bare_token() -> None:
     assert sample_of_file("a.mp4", None).text == f"{V} {E}"
     assert sample_of_file("a.mp4", f"a {E} dog").text == f"{V} a dog {E}"

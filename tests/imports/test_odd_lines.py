@@ -73,3 +73,20 @@ def test_odd_windows_of_a_clip_cost_that_clip_alone(tmp_path: Path, windows: obj
     delivery = nemo_curator.read_delivery(tmp_path)
     assert [problem.partition(":")[0] for problem in delivery.problems] == ["metas/v0/bad.json"]
     assert [caption.text for caption in delivery.captions] == ["fine"]
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["in the text", "in what our export says"])
+def test_half_a_character_and_bytes_that_are_no_text_cost_their_line_alone(tmp_path: Path, inside: bool) -> None:
+    half = "a grin \ud83d"
+    windows = [[{"caption": half, "model": "m", "start_frame": 0, "end_frame": 1}]]
+    provenance = {"row": "captioned", "sample": 7, "candidate": 0, "windows": windows}
+    bad = row("b.mp4", "x", provenance) if inside else row("b.mp4", half)
+    (tmp_path / "a.mp4").touch()
+    lines = [json.dumps(bad).encode(), b'{"text": "\xff"}', json.dumps(row("a.mp4", "fine")).encode()]
+    (tmp_path / "samples.jsonl").write_bytes(b"\n".join(lines))
+    delivery = data_juicer.read_delivery(tmp_path)
+    assert [problem.partition(":")[0] for problem in delivery.problems] == [
+        "samples.jsonl, line 1", "samples.jsonl, line 2",
+    ]  # fmt: skip
+    assert "half a character" in delivery.problems[0]
+    assert [caption.text for caption in delivery.captions] == ["fine"]

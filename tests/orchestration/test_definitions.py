@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from caption_assets.export.table import COLUMNS
 from caption_assets.ledger.schema import TABLES
 from caption_assets.orchestration.partitions import video_batches
 from caption_assets.recipes import CODE_VERSIONS
-from caption_assets.settings import EnhanceSettings, Settings
+from caption_assets.settings import EnhanceSettings, Settings, SettingsError
 from tests.orchestration.running import ASSETS, CHECKS
 
 CHECKOUT = Path(__file__).parents[2]
@@ -154,3 +155,17 @@ def test_settings_of_the_folder_are_the_launchpad_s_defaults(tmp_path):
 
 def test_the_values_of_the_resource_are_the_settings():
     assert defs.resources["settings"].values() == Settings.of({})
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"window_size": 1}, "window_size: out of range; allowed: 4 to 1000000 (it is 1)"),
+        ({"split": "scene"}, "split: unknown value 'scene'; allowed: none, stride, scenes. Did you mean scenes?"),
+        ({"enhance": {"on_drift": "hide"}}, "enhance.on_drift: unknown value 'hide'; allowed: keep, flag, fallback."),
+    ],
+)
+def test_what_the_launchpad_is_given_is_refused_in_our_own_words(config, message):
+    resource = type(defs.resources["settings"])(**config)
+    with pytest.raises(SettingsError, match=re.escape(message)):
+        resource.values()
