@@ -23,9 +23,10 @@ def plan_batches(ledger: Ledger, settings: Settings, engine: str, batch: str | N
 
     Windows are planned from the recorded frame counts, so that nothing is decoded to know. A file that is still to be
     split counts with the clips that a stride makes at its average frame rate, or as one clip where its scenes have to
-    be found first. Enhancements are counted as an upper bound where captions would be made or decided on first: which
-    of them are kept is not known yet. So are captions of clips that would be cut first: which of their windows look
-    alike is not known yet.
+    be found first. A clip that a takedown hides does not count, nor does a part that would hold a hidden frame; their
+    file does where it would be probed or split. Enhancements are counted as an upper bound where captions would be made
+    or decided on first: which of them are kept is not known yet. So are captions of clips that would be cut first:
+    which of their windows look alike is not known yet.
     """
     entry = choose_engine(engine)
     captions = caption_recipe(settings, entry.identify(settings.caption_spec))

@@ -155,13 +155,15 @@ known_windows AS MATERIALIZED (
   ANTI JOIN windows USING (window_id)
 ),
 looked_at AS (
-  SELECT k.batch, k.window_id, k.is_damaged, coalesce(t.n_good, 0) AS n_good, t.decided_at,
-         coalesce(t.is_shown, false) AS is_shown, coalesce(t.is_alike, false) AS is_alike,
-         NOT k.is_damaged AND NOT (is_alike AND n_good = 0) AS is_own,
-         CASE WHEN is_own AND NOT is_alike THEN $n - n_good ELSE 0 END AS n_missing,
-         is_own AND (n_missing > 0 OR t.decided_at IS NULL) AS is_to_decide
-  FROM known_windows k
-  LEFT JOIN there t ON t.window_id = k.window_id
+  SELECT *, NOT is_damaged AND NOT (is_alike AND n_good = 0) AS is_own,
+         if(is_own AND NOT is_alike, $n - n_good, 0) AS n_missing,
+         is_own AND (n_missing > 0 OR decided_at IS NULL) AS is_to_decide
+  FROM (
+    SELECT k.batch, k.window_id, k.is_damaged, t.decided_at, coalesce(t.n_good, 0) AS n_good,
+           coalesce(t.is_shown, false) AS is_shown, coalesce(t.is_alike, false) AS is_alike
+    FROM known_windows k
+    LEFT JOIN there t ON t.window_id = k.window_id
+  )
 ),
 -- Captions that the newest decision keeps and nothing enhances.
 kept AS MATERIALIZED (
