@@ -75,7 +75,7 @@ class Size:
 
 def identity(settings: Settings) -> Recipe:
     """Return the caption recipe of `settings` under the embedded engine."""
-    return caption_recipe(settings, ENGINES["signal"].identify(settings.model, settings.revision))
+    return caption_recipe(settings, ENGINES["signal"].identify(settings.caption_spec))
 
 
 def batch_name(number: int) -> str:

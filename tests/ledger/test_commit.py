@@ -298,7 +298,10 @@ def test_queries_together_open_the_file_once_and_see_one_state(ledger: Ledger, m
 
 def test_every_named_statement_runs_on_an_empty_ledger(ledger: Ledger) -> None:
     folder = Path(parts.__file__).parent / "sql"
-    others: dict[str, object] = {"batches": ["x"], "recipes": ["x"], "near": True}
+    others: dict[str, object] = {
+        "batches": ["x"], "recipes": ["x"], "near": True, "alike": ["x"], "shapes": "[]", "own": "[]", "splits": True,
+        "scenes": True, "size": 4, "threshold": 4, "stage": 1, "n": 1, "most_kept": 1,
+    }  # fmt: skip
     for path in sorted(folder.glob("*.sql")):
         if path.stem in VIEWS:
             continue
