@@ -11,7 +11,7 @@ from typing import Literal
 
 import polars as pl
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Bumped with any change of a table or a view. A database of another version is rebuilt from the parts."""
 
 POLARS_TYPES: Mapping[str, pl.DataType] = {
