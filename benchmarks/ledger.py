@@ -270,9 +270,10 @@ def overrule(ledger: Ledger, batch: str, window: WindowId) -> None:
     [candidate, *_] = ledger.named("window_candidates", window=window)
     row = {
         "decision_id": "d" + ids.digest(window, "bench"), "candidate_id": candidate["candidate_id"],
-        "window_id": window, "recipe_id": candidate["recipe_id"], "policy_recipe_id": "override", "candidate_set_sha256": "-",
-        "action": "drop", "reason_code": "NOT_CHOSEN_BY_PERSON", "evidence": {}, "policy": "override",
-        "decided_by": "user:bench", "run_id": "bench-3", "created_at": datetime.now(UTC),
+        "window_id": window, "recipe_id": candidate["recipe_id"], "policy_recipe_id": "override",
+        "candidate_set_sha256": "-", "action": "drop",
+        "reason_code": "NOT_CHOSEN_BY_PERSON", "evidence": {}, "policy": "override", "decided_by": "user:bench",
+        "run_id": "bench-3", "created_at": datetime.now(UTC),
     }  # fmt: skip
     ledger.commit("bench-3", batch, {**recipe_rows(recipe, batch, RUN, "bench-3"), "retention_decisions": [row]})
 

@@ -13,7 +13,6 @@ from caption_assets.retention import REASONS
 from caption_assets.review.overrides import PersonReason
 from caption_assets.review.person import PERSON
 
-
 COLLAPSED = "SELECT 1 AS found FROM batch_duplicates WHERE window_id = $window AND first_upload_at = $first_upload_at"
 """Few windows are, and to know that costs a tenth of asking how."""
 
