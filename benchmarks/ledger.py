@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -36,7 +37,15 @@ from caption_assets.ledger import parts
 from caption_assets.ledger.database import Ledger
 from caption_assets.ledger.schema import TABLES
 from caption_assets.orchestration.stage import recipe_rows
-from caption_assets.recipes import Recipe, caption_recipe, clip_recipe, retention_recipe, split_recipe, window_recipe
+from caption_assets.recipes import (
+    Recipe,
+    caption_recipe,
+    clip_recipe,
+    enhance_recipe,
+    retention_recipe,
+    split_recipe,
+    window_recipe,
+)
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
 
@@ -46,6 +55,10 @@ SAMPLED = 16
 WINDOW_FRAMES = 256
 SETTINGS = Settings.of({"caption_num": 4, "prompt_text": "Describe the video."})
 OTHER_PROMPT = Settings.of({"caption_num": 4, "prompt_text": "Describe the video for a blind person."})
+FEW = 20
+"""Candidates in a small part."""
+QUIET_S = 5.0
+"""How long the reader is timed before the compaction."""
 TEXT = (
     "a person walks along the street while cars pass behind them and the light changes from left to right over the "
     "water near tall green trees under a grey sky with slow camera movement"
@@ -232,13 +245,33 @@ def questions(root: RootFolder, size: Size, rounds: int) -> None:
         "what-if of a new prompt",
         lambda: sum(row["captions"] for row in plan_batches(ledger, OTHER_PROMPT, "signal", None)),
     )
+    ask("plan of everything as it is", lambda: len(plan_batches(ledger, SETTINGS, "signal", None)))
+    ask("plan of a batch as it is", lambda: len(plan_batches(ledger, SETTINGS, "signal", middle)))
     ask("status of a batch", lambda: len(ledger.named("status", batch=middle)))
     ask("status of everything", lambda: len(ledger.named("status", batch=None)))
     ask("table of a batch", lambda: len(ledger.named("caption_table", batch=middle)))
     ledger.commit("bench-2", middle, recipe_rows(other, middle, RUN, "bench-2"))
     ask("plan a batch after a new prompt", lambda: len(ledger.named("caption_work", batch=middle)))
+    overrule(ledger, middle, window)
+    ask("why, overruled and not enhanced", lambda: len((explain(ledger, window) or {})["not_enhanced"]))
+    ask("override that stands", lambda: len(ledger.named("standing_override", window=window)))
     ask("commit 512 candidates", lambda: commit_candidates(ledger, middle, other))
     print(f"memory|{peak_bytes()}|")
+
+
+def overrule(ledger: Ledger, batch: str, window: WindowId) -> None:
+    """Have a batch enhanced, and a person keep no caption of a window: it is not enhanced, with the reason."""
+    entry = ENGINES["signal"]
+    recipe = enhance_recipe(SETTINGS, entry.identify(SETTINGS.enhance_spec))
+    [candidate, *_] = ledger.named("window_candidates", window=window)
+    row = {
+        "decision_id": "d" + ids.digest(window, "bench"), "candidate_id": candidate["candidate_id"],
+        "window_id": window, "recipe_id": candidate["recipe_id"], "policy_recipe_id": "override",
+        "candidate_set_sha256": "-", "action": "drop",
+        "reason_code": "NOT_CHOSEN_BY_PERSON", "evidence": {}, "policy": "override", "decided_by": "user:bench",
+        "run_id": "bench-3", "created_at": datetime.now(UTC),
+    }  # fmt: skip
+    ledger.commit("bench-3", batch, {**recipe_rows(recipe, batch, RUN, "bench-3"), "retention_decisions": [row]})
 
 
 def commit_candidates(ledger: Ledger, batch: str, recipe: Recipe) -> dict[str, int]:
@@ -256,13 +289,80 @@ def commit_candidates(ledger: Ledger, batch: str, recipe: Recipe) -> dict[str, i
     return ledger.commit(run, batch, {"caption_candidates": rows})
 
 
+def write_small_parts(root: RootFolder, count: int) -> None:
+    """Write `count` parts of a few candidates each, as runs leave them that commit every few seconds, and rebuild."""
+    folder, recipe = parts.part_folder(root.ledger / "parts", "caption_candidates", batch_name(0)), identity(SETTINGS)
+    folder.mkdir(parents=True)
+    windows = [f"w{ids.digest('window', number)}" for number in range(count * FEW)]
+    tasks = [ids.task_id("caption", WindowId(window), recipe.recipe_id) for window in windows]
+    rows = frame("caption_candidates", 0, {
+        "candidate_id": [ids.candidate_id(task, 0, 1) for task in tasks], "task_id": list(tasks), "window_id": windows,
+        "recipe_id": recipe.recipe_id, "attempt": 1, "stage": 1, "origin": "model", "status": "ok", "text": TEXT,
+    })  # fmt: skip
+    for number in range(count):
+        rows.slice(number * FEW, FEW).write_parquet(folder / f"run-{number:05}{parts.PART_SUFFIX}", compression="zstd")
+    assert Ledger(root).rebuild().rows["caption_candidates"] == count * FEW
+
+
+def read_on(root: RootFolder) -> None:
+    """Ask for every row again and again until standard input ends; print `questions longest_s median_s`.
+
+    Raises:
+        AssertionError: an answer lacked a row, or had one more.
+    """
+    ledger = Ledger(root)
+    sql = "SELECT count(*) AS n, bit_xor(hash(candidate_id, text)) AS rows FROM caption_candidates"
+    ask, whole = (lambda: ledger.query(sql)), ledger.query(sql)
+    ended = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+    print("ready", flush=True)
+    taken: list[float] = []
+    while not taken or not ended.is_set():
+        start = time.perf_counter()
+        assert ask() == whole
+        taken.append(time.perf_counter() - start)
+        time.sleep(0.01)  # one that never stops would hold up the compaction
+    print(len(taken), max(taken), statistics.median(taken))
+
+
+def compact(folder: Path, count: int) -> list[str]:
+    """Compact `count` small parts while another process reads, and return lines of the table."""
+    root = RootFolder.at(folder)
+    write_small_parts(root, count)
+    quiet = _beside_a_reader(root, lambda: time.sleep(QUIET_S))
+    start = time.perf_counter()
+    n, longest_s, median_s = _beside_a_reader(root, lambda: Ledger(root).compact())
+    taken_s = time.perf_counter() - start
+    left = len(parts.all_parts(root.ledger / "parts", "caption_candidates"))
+    assert Ledger(root).rebuild().rows["caption_candidates"] == count * FEW
+    return [
+        f"| compaction of {count:,} parts into {left:,}, while a process reads | - | {taken_s:.1f} s |",
+        f"| longest wait of the reader, who saw every row {n:,.0f} times | - | {longest_s * 1000:,.0f} ms (median "
+        f"{median_s * 1000:,.0f}; without the compaction {quiet[1] * 1000:,.0f}, median {quiet[2] * 1000:,.0f}) |",
+    ]
+
+
+def _beside_a_reader(root: RootFolder, work: Callable[[], object]) -> tuple[float, float, float]:
+    command = [sys.executable, __file__, "--read", str(root.path)]
+    reader = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert reader.stdin is not None and reader.stdout is not None
+    assert reader.stdout.readline() == "ready\n"
+    try:
+        work()
+    finally:
+        said, _ = reader.communicate()
+    assert reader.returncode == 0
+    n, longest_s, median_s = map(float, said.split())
+    return n, longest_s, median_s
+
+
 def in_process(*arguments: str) -> str:
     """Run this file again with `arguments`, so that memory is counted for that alone, and return what it prints."""
     command = [sys.executable, __file__, *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def table(root: RootFolder, size: Size, rounds: int, rebuilds: int) -> str:
+def table(root: RootFolder, size: Size, rounds: int, rebuilds: int, small_parts: int) -> str:
     """Build, measure and return the Markdown table."""
     start = time.perf_counter()
     total = write_parts(root, size)
@@ -277,6 +377,7 @@ def table(root: RootFolder, size: Size, rounds: int, rebuilds: int) -> str:
         "plan a batch that is done": 0.05,
         "plan a batch after a new prompt": 0.05,
         "why": 0.1,
+        "why, overruled and not enhanced": 0.1,
         "what-if of a new prompt": 1.5,
     }
     asking, _ = found.pop("memory")
@@ -294,7 +395,7 @@ def table(root: RootFolder, size: Size, rounds: int, rebuilds: int) -> str:
         limit = f"{target[name] * 1000:,.0f} ms" if name in target else "-"
         lines.append(f"| {name} ({out}) | {limit} | {value * 1000:,.0f} ms |")
     lines.append(f"| memory of all questions | 1,500 MB | {asking / 1e6:,.0f} MB |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *compact(root.path / "compaction", small_parts)])
 
 
 def main() -> int:
@@ -305,18 +406,22 @@ def main() -> int:
     parser.add_argument("--size", type=int, nargs=4, default=(200, 1000, 5, 4), metavar=("B", "C", "W", "K"),
                         help="batches, clips per batch, windows per clip, candidates per window")  # fmt: skip
     parser.add_argument("--folder", type=Path, help="where to work; by default a temporary folder, removed at the end")
+    parser.add_argument("--small-parts", type=int, default=10_000, help="of the compaction")
+    parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--rebuild", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--ask", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     size = Size(*chosen.size)
     if chosen.rebuild:
         rebuild(RootFolder.at(chosen.rebuild))
+    elif chosen.read:
+        read_on(RootFolder.at(chosen.read))
     elif chosen.ask:
         questions(RootFolder.at(chosen.ask), size, chosen.rounds)
     else:
         folder = Path(tempfile.mkdtemp(prefix="bench-ledger-", dir=chosen.folder))
         try:
-            print(table(RootFolder.at(folder), size, chosen.rounds, chosen.rebuilds))
+            print(table(RootFolder.at(folder), size, chosen.rounds, chosen.rebuilds, chosen.small_parts))
         finally:
             shutil.rmtree(folder)
     return 0

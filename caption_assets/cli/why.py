@@ -13,6 +13,9 @@ from caption_assets.retention import REASONS
 from caption_assets.review.overrides import PersonReason
 from caption_assets.review.person import PERSON
 
+COLLAPSED = "SELECT 1 AS found FROM batch_duplicates WHERE window_id = $window AND first_upload_at = $first_upload_at"
+"""Few windows are, and to know that costs a tenth of asking how."""
+
 
 def explain(ledger: Ledger, window_id: str) -> dict[str, Any] | None:
     """Return the window and its candidates with their verdicts, or None where there is no such window."""
@@ -25,25 +28,27 @@ def _explain(ledger: Ledger, window_id: str) -> dict[str, Any] | None:
     if not windows:
         return None
     where = {"window": window_id, "first_upload_at": windows[0].pop("first_upload_at")}
-    candidates = ledger.named("why_candidates", **where)
+    [decision] = ledger.named("why_decision", **where) or [{"decision_id": None, "decided_window_id": None}]
+    of_two = {**where, "decided_window": decision["decided_window_id"]}
+    candidates = ledger.named("why_candidates", decision=decision["decision_id"], **of_two)
     reasons = {str(code): code.sentence for code in (*REASONS, *PersonReason)}
     for candidate in candidates:
         candidate["reason"] = reasons.get(str(candidate["reason_code"]))
         candidate["evidence"] = json.loads(str(candidate["evidence"])) if candidate["evidence"] else None
-    duplicates = ledger.named("why_duplicates", **where)
+    duplicates = ledger.named("why_duplicates", **where) if ledger.query(COLLAPSED, **where) else []
     for duplicate in duplicates:
         duplicate["evidence"] = json.loads(str(duplicate["evidence"]))
-    enhancements = ledger.named("why_enhancements", **where)
+    enhancements = ledger.named("why_enhancements", **of_two)
     for enhancement in enhancements:
         enhancement["evidence"] = json.loads(str(enhancement["evidence"])) if enhancement["evidence"] else None
-    skips = ledger.query("SELECT * FROM enhancement_skips WHERE window_id = $window ORDER BY ALL", window=window_id)
+    clip, source = windows[0]["clip_id"], windows[0].pop("source_clip_id")
     return {
         "window": windows[0],
-        "takedowns": ledger.named("why_takedowns", window=window_id),
+        "takedowns": ledger.named("why_takedowns", clip=clip, source=source),
         "duplicates": duplicates,
         "candidates": candidates,
         "enhancements": enhancements,
-        "not_enhanced": skips,
+        "not_enhanced": ledger.named("why_skips", **where),
         "history": ledger.named("why_history", **where),
     }
 

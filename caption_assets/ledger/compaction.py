@@ -1,8 +1,9 @@
 """Many small parts become few large ones, while everybody works on.
 
 The rows of a group of parts are written into one part, without any lock. Then, under the ledger's lock, that part gets
-its name and those it was made from are deleted. Cut off in between, rows are there twice, which a rebuild and the next
-compaction see through, since a key counts once. The database is not touched: it holds the rows already.
+its name, and those it was made from are deleted, a few at a time. Cut off in between, rows are there twice, which a
+rebuild and the next compaction see through, since a key counts once. The database is not touched: it holds the rows
+already.
 """
 
 import hashlib
@@ -42,7 +43,9 @@ class Compacted:
 
 def groups(found: Sequence[Path], at_least: int) -> Iterator[list[Path]]:
     """Yield groups of small parts to merge, where there are `at_least` so many small ones."""
-    small = [(path, size) for path in found if (size := path.stat().st_size) < SMALL_BYTES]
+    # One that another compaction has just deleted has no size.
+    small = [(path, path.stat().st_size) for path in found if path.exists()]
+    small = [(path, size) for path, size in small if size < SMALL_BYTES]
     if len(small) < at_least:
         return
     group: list[Path] = []

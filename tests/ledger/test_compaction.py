@@ -4,11 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from caption_assets.ledger import compaction
+from caption_assets.ledger import compaction, parts
 from caption_assets.ledger.database import Ledger
 from caption_assets.ledger.schema import TABLES
 from caption_assets.root import RootFolder
@@ -154,6 +156,45 @@ def test_readers_and_writers_go_on_during_a_compaction(many: Ledger, monkeypatch
     monkeypatch.setattr("caption_assets.ledger.database.LOCK_TIMEOUT_S", 1.0)
     many.compact()
     before = everything(many)
+    many.rebuild()
+    assert everything(many) == before
+
+
+def test_parts_are_deleted_a_few_at_a_time_and_others_read_and_rebuild_in_between(
+    many: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, left = everything(many), []
+
+    def meanwhile(_: float) -> None:
+        other = Ledger(RootFolder.at(many.database.parents[1]))
+        left.append(len(parts_of(other, "windows")))
+        if left[-1] == 5:
+            other.rebuild()
+        assert len(other.query("SELECT window_id FROM windows")) == 30
+
+    monkeypatch.setattr(
+        "caption_assets.ledger.database.time", SimpleNamespace(monotonic=time.monotonic, sleep=meanwhile)
+    )
+    monkeypatch.setattr("caption_assets.ledger.database.DELETING_S", 0.0)
+    assert many.compact()["windows"].unreadable == {}
+    assert set(left) == set(range(1, 11)), "ten parts and the merged one, less one at a time"
+    assert everything(many) == before
+
+
+def test_parts_that_another_compaction_deletes_meanwhile_are_none_that_do_not_read(
+    many: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, torn, first = everything(many), parts.why_torn, [True]
+
+    def overtaken(path: Path) -> str | None:
+        if first:
+            first.clear()
+            Ledger(RootFolder.at(many.database.parents[1])).compact()
+        return torn(path)
+
+    monkeypatch.setattr(parts, "why_torn", overtaken)
+    assert all(done.unreadable == {} for done in many.compact().values())
+    assert len(parts_of(many, "windows")) == 1
     many.rebuild()
     assert everything(many) == before
 

@@ -9,6 +9,7 @@
 --   about one batch reads that part of the table alone. Rows of one window always have the same.
 -- * Join before grouping: a subquery that groups a whole table is run over the whole table. Likewise what is on the right
 --   of a LEFT JOIN is read whole: narrow it there, by an inner join or a constant.
+-- * A condition passes a window function where it is on what that partitions by: so first_upload_at stands there too.
 -- * SEMI JOIN and ANTI JOIN, not EXISTS with a view inside, which is run per value.
 
 -- When a batch first held each clip, a part of a file with its file.
@@ -263,7 +264,7 @@ FROM (
     -- Of what people said, the last, unless it takes the one before back: as in standing_decisions, for these windows.
     QUALIFY NOT starts_with(d.decided_by, 'user:')
       OR NOT bool_or(d.action = 'withdraw') AND d.decision_id = arg_max(d.decision_id, (d.created_at, d.decision_id))
-           FILTER (starts_with(d.decided_by, 'user:')) OVER (PARTITION BY s.batch, s.window_id, s.decided_window_id)
+           FILTER (starts_with(d.decided_by, 'user:')) OVER (PARTITION BY s.batch, s.window_id, s.first_upload_at, s.decided_window_id)
   ) d
   LEFT JOIN current_recipes p ON p.kind = 'retention' AND p.batch = d.batch
   QUALIFY row_number() OVER (
@@ -342,10 +343,10 @@ WHERE e.kind = 'enhance';
 -- its enhancement too, and is not here.
 CREATE OR REPLACE VIEW enhancement_skips AS
 SELECT w.batch, w.window_id, k.candidate_id,
-       enhancement_skip(w.status, b.decision_id IS NOT NULL, k.status) AS reason_code
+       enhancement_skip(w.status, b.decision_id IS NOT NULL, k.status) AS reason_code, w.first_upload_at
 FROM batch_windows w
 JOIN enhancement_rules r ON r.batch = w.batch
-LEFT JOIN batch_decisions b ON b.batch = w.batch AND b.window_id = w.window_id
+LEFT JOIN batch_decisions b ON b.batch = w.batch AND b.window_id = w.window_id AND b.first_upload_at = w.first_upload_at
 LEFT JOIN retention_decisions d
   ON d.decision_id = b.decision_id AND d.window_id = b.decided_window_id AND d.first_upload_at = b.first_upload_at AND d.action = 'keep'
 LEFT JOIN caption_candidates k ON k.candidate_id = d.candidate_id AND k.first_upload_at = d.first_upload_at

@@ -1,9 +1,5 @@
 -- Every candidate of a window, and of the window that stands for it where it is collapsed, with the verdict of the decision
--- in force, the winner first.
-WITH shown AS MATERIALIZED (
-  SELECT decision_id, decided_window_id FROM latest_decision
-  WHERE window_id = $window AND first_upload_at = $first_upload_at
-)
+-- in force ($decision on $decided_window, NULL where there is none), the winner first.
 SELECT k.candidate_id, k.window_id, coalesce(d.action, 'not judged') AS action, d.rank, d.reason_code, d.score, d.evidence,
        d.policy, d.decided_by, k.text, k.status, k.error, k.origin, k.stage, k.sample_index, k.attempt, k.seed,
        k.finish_reason, k.prompt_tokens, k.output_tokens, r.model_id, r.model_revision, r.engine, r.engine_version,
@@ -12,11 +8,9 @@ FROM caption_candidates k
 JOIN recipes r ON r.recipe_id = k.recipe_id
 LEFT JOIN prompts p ON p.prompt_sha256 = r.prompt_sha256
 LEFT JOIN (
-  SELECT d.*
-  FROM retention_decisions d
-  JOIN shown s ON s.decision_id = d.decision_id AND s.decided_window_id = d.window_id
-  WHERE d.first_upload_at = $first_upload_at
+  SELECT *
+  FROM retention_decisions
+  WHERE decision_id = $decision AND window_id = $decided_window AND first_upload_at = $first_upload_at
 ) d ON d.candidate_id = k.candidate_id AND d.window_id = k.window_id
-WHERE k.first_upload_at = $first_upload_at
-  AND k.window_id IN (SELECT $window UNION ALL SELECT decided_window_id FROM shown)
+WHERE k.first_upload_at = $first_upload_at AND k.window_id IN ($window, $decided_window)
 ORDER BY d.action = 'keep' DESC NULLS LAST, d.rank NULLS LAST, k.created_at, k.sample_index;

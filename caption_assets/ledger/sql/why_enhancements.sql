@@ -7,8 +7,6 @@ JOIN recipes r ON r.recipe_id = e.recipe_id
 LEFT JOIN prompts p ON p.prompt_sha256 = r.prompt_sha256
 LEFT JOIN drift_checks c ON c.enhanced_id = e.enhanced_id AND c.first_upload_at = e.first_upload_at
 WHERE e.first_upload_at = $first_upload_at
-  AND (e.window_id = $window OR e.window_id IN (
-    SELECT decided_window_id FROM latest_decision WHERE window_id = $window AND first_upload_at = $first_upload_at
-  ))
+  AND e.window_id IN ($window, $decided_window)
 QUALIFY row_number() OVER (PARTITION BY e.enhanced_id ORDER BY c.created_at DESC, c.check_id) = 1
 ORDER BY e.created_at DESC, e.enhanced_id;

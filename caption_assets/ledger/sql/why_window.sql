@@ -1,5 +1,9 @@
 -- Where a window comes from: its clip, the files that hold it, and where in them the clip begins.
-WITH w AS MATERIALIZED (SELECT * FROM windows WHERE window_id = $window),
+WITH w AS MATERIALIZED (
+  SELECT window_id, clip_id, window_index, start_frame, end_frame, start_s, end_s, status, error, first_upload_at
+  FROM windows
+  WHERE window_id = $window
+),
 s AS MATERIALIZED (
   SELECT clip_id, source_clip_id, source_start_s, source_end_s
   FROM clips
@@ -17,7 +21,7 @@ newest AS (
   QUALIFY row_number() OVER (PARTITION BY u.batch, u.path ORDER BY u.created_at DESC, u.run_id) = 1
 )
 SELECT w.window_id, w.clip_id, w.window_index, w.start_frame, w.end_frame, w.start_s, w.end_s, w.status, w.error,
-       w.first_upload_at, s.source_start_s AS clip_start_s, s.source_end_s AS clip_end_s,
+       w.first_upload_at, s.source_clip_id, s.source_start_s AS clip_start_s, s.source_end_s AS clip_end_s,
        (SELECT list(n.batch || '/' || n.path ORDER BY n.batch || '/' || n.path)
         FROM newest n
         ANTI JOIN standing_takedowns t ON t.object_kind = 'batch' AND t.object_id = n.batch
