@@ -112,7 +112,7 @@ def test_a_batch_whose_folder_is_gone_does_not_stop_the_others(films, tmp_path):
 
 
 def test_a_batch_may_have_an_odd_name(tmp_path):
-    batches = sorted(["a[1]*", "q?", "50% off", "über 'x' \"y\"", "a,b", "-x"])
+    batches = sorted(["a[1]*", "-50% off?", "über 'x', \"y\""])
     for number, batch in enumerate(batches):
         (tmp_path / "uploads" / batch).mkdir(parents=True)
         make_film(tmp_path / "uploads" / batch / "a [1].mp4", 10 + number)
