@@ -23,11 +23,10 @@ from pathlib import Path
 import av
 
 from caption_assets import ids
-from caption_assets.engines.protocol import PackedFrames
-from caption_assets.ids import RecipeId, WindowId
-from caption_assets.video.cutting import CutJob, FileClip, cut_clip
+from caption_assets.ids import RecipeId
+from caption_assets.video.cutting import CutJob, CutWindow, FileClip, cut_clip
 from caption_assets.video.decode import decode_frames
-from caption_assets.video.pack import PackRule, WindowRule, pack_path, plan_clip
+from caption_assets.video.pack import PackRule, WindowRule, pack_path, plan_clip, read_pack
 from caption_assets.video.preview import PreviewRule, make_preview
 from caption_assets.video.probe import ClipFacts, ProbeLimits, probe_clip
 from caption_assets.video.upright import UprightScaler
@@ -86,14 +85,14 @@ def speed(folder: Path, runs: int) -> None:
     rows = []
     for film in FILMS:
         path = make(folder, film)
-        n_frames = probe_clip(path).n_frames
+        facts = probe_clip(path)
         times = in_turn(
             {
                 "program": lambda path=path: ffmpeg("-threads", "1", "-i", path, "-map", "0:v:0", "-f", "null", "-"),
                 "every frame": lambda path=path: decode_every_frame(path),
                 "floor": lambda path=path: decode_wanted(path),
                 "windows": lambda path=path: cut(path),
-                "with previews": lambda path=path: cut(path, previews=True),
+                "with previews": lambda path=path, facts=facts: cut(path, facts),
             },
             runs,
         )
@@ -101,7 +100,7 @@ def speed(folder: Path, runs: int) -> None:
         rows.append(
             (
                 film.name,
-                f"{n_frames / times.median('every frame', RATE):,.0f}",
+                f"{facts.n_frames / times.median('every frame', RATE):,.0f}",
                 *(
                     f"{times.ratio('every frame', way, RATE):.2f} ({times.ratio('every frame', way):.2f})"
                     for way in ways
@@ -117,10 +116,11 @@ def peers(folder: Path, runs: int) -> None:
     rows = []
     for film in (FILMS[0], FILMS[2]):
         path = make(folder, film)
+        facts = probe_clip(path)
         times = in_turn(
             {
                 "windows": lambda path=path: cut(path),
-                "with previews": lambda path=path: cut(path, previews=True),
+                "with previews": lambda path=path, facts=facts: cut(path, facts),
                 "theirs": lambda path=path: as_the_peers_do(path, window_files=True),
                 "theirs without files": lambda path=path: as_the_peers_do(path, window_files=False),
             },
@@ -181,27 +181,27 @@ def decode_wanted(path: Path) -> None:
         pass
 
 
-def cut(path: Path, previews: bool = False) -> None:
-    """Cut, pack and hash the windows of a film as the asset does, and make their previews."""
+def cut(path: Path, previews: ClipFacts | None = None) -> None:
+    """Cut, pack and hash the windows of a film as the asset does, and make their previews as that asset does.
+
+    previews: what the ledger knows of the film by then; None: no previews.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        facts = probe_clip(path) if previews else None
         [done] = cut_clip(job_for(path, Path(folder)))
         assert done.problem is None and all(window.outcome.status == "ok" for window in done.windows)
-        if facts is not None:
-            for window in done.windows:
-                preview_of(facts, window.window_id, window.outcome.window.start_s, window.outcome.window.end_s, folder)
+        if previews is not None:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:  # a worker for each core, which the encoder needs whole
+                list(pool.map(lambda window: preview_of(previews, window, Path(folder)), done.windows))
 
 
-def preview_of(facts: ClipFacts, window_id: WindowId, start_s: float, end_s: float, folder: str) -> None:
+def preview_of(facts: ClipFacts, window: CutWindow, folder: Path) -> None:
     """Make a preview from packed frames."""
-    from caption_assets.video.pack import read_pack
-
-    frames: PackedFrames = read_pack(pack_path(Path(folder), window_id, PackRule().pack_id))
+    frames = read_pack(pack_path(folder, window.window_id, PackRule().pack_id))
     made = make_preview(
-        frames, start_s, end_s, PreviewRule(target_height=PREVIEW_HEIGHT), source_fps=facts.fps,
-        source_width=facts.display_width, source_height=facts.display_height,
+        frames, window.outcome.window.start_s, window.outcome.window.end_s, PreviewRule(target_height=PREVIEW_HEIGHT),
+        source_fps=facts.fps, source_width=facts.display_width, source_height=facts.display_height,
     )  # fmt: skip
-    (Path(folder) / f"{window_id}.webp").write_bytes(made.data)
+    (folder / f"{window.window_id}.webp").write_bytes(made.data)
 
 
 def as_the_peers_do(path: Path, window_files: bool) -> None:
