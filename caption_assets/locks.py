@@ -1,13 +1,16 @@
-"""Locks of batches: one run, import or takedown works on a batch at a time."""
+"""Locks of batches: one run, import that enters captions, or takedown that deletes works on a batch at a time."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from caption_assets.root import RootFolder
 
 POLL_S = 0.2
+
+LOG = logging.getLogger(__name__)
 
 
 def take_batch(root: RootFolder, batch: str) -> FileLock:
@@ -18,7 +21,11 @@ def take_batch(root: RootFolder, batch: str) -> FileLock:
     path = root.batch_lock(batch)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, poll_interval=POLL_S)
-    lock.acquire()
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        LOG.warning("waiting for another run, import or takedown that works on the batch %r", batch)
+        lock.acquire()
     return lock
 
 

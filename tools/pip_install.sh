@@ -21,6 +21,8 @@ seen = set()
 for line in sys.stdin:
     key, _, value = line.strip().partition("=")
     option = names.get(key.rpartition(".")[2])
+    if key.endswith(".no-index") and ast.literal_eval(value).lower() in ("1", "true", "yes", "on"):
+        print("--no-index")
     for place in ast.literal_eval(value).split() if option else ():
         if (option, place) not in seen:
             seen.add((option, place))

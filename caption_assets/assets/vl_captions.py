@@ -12,6 +12,7 @@ from caption_assets.captioning.stream import Job, caption_stream
 from caption_assets.captioning.tasks import Ask
 from caption_assets.engines.protocol import EngineIdentity
 from caption_assets.ids import RecipeId, TaskId, WindowId
+from caption_assets.ledger.database import LedgerError
 from caption_assets.orchestration.asking import ask_engine
 from caption_assets.orchestration.collapsing import collapsed_windows
 from caption_assets.orchestration.deciding import decide_batch
@@ -94,15 +95,15 @@ def _caption(
     runs: Sequence[StageRun], engine: EngineResource, settings: Settings, recipes: Sequence[Recipe]
 ) -> dict[str, set[object]]:
     """Caption what all batches lack, through one queue; return the windows that were asked for, per batch."""
+    asks = {recipe.recipe_id: _ask(settings, recipe) for recipe in recipes}
     planned: set[TaskId] = set()
     jobs, totals = [], {}
     for run in runs:
-        job, total = _job(run, settings, planned)
+        job, total = _job(run, settings, asks, planned)
         jobs.append(job)
         if total:
             totals[run] = total
     asked: dict[str, set[object]] = {job.batch: {task.window_id for task in job.tasks} for job in jobs}
-    asks = {recipe.recipe_id: _ask(settings, recipe) for recipe in recipes}
     ask_engine(
         engine,
         settings.caption_spec,
@@ -113,12 +114,21 @@ def _caption(
     return asked
 
 
-def _job(run: StageRun, settings: Settings, planned: set[TaskId]) -> tuple[Job, int]:
+def _job(run: StageRun, settings: Settings, asks: Mapping[RecipeId, Ask], planned: set[TaskId]) -> tuple[Job, int]:
     """Return the tasks of a batch and how many candidates they make at most.
 
-    planned: tasks of other batches of this run, which may have the same clip; those of this one are added.
+    asks: the recipes that this run has made current. planned: tasks of other batches of this run, which may have the
+    same clip; those of this one are added.
+
+    Raises:
+        LedgerError: another recipe is current.
     """
     work = run.ledger.named("caption_work", batch=run.batch)
+    if strange := sorted({str(row["recipe_id"]) for row in work} - asks.keys()):
+        raise LedgerError(
+            f"{run.batch}: the ledger says that the caption recipe {strange[0]} is current, which this run did not "
+            "choose: another process has chosen it meanwhile. Run the batch again"
+        )
     made = run.ledger.named("current_candidates", batch=run.batch)
     wanted = {WindowId(str(row["window_id"])): RecipeId(str(row["recipe_id"])) for row in work}
     first = first_stage_tasks(wanted, made, settings.caption_num)

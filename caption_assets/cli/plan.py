@@ -64,7 +64,9 @@ def plan_batches(ledger: Ledger, settings: Settings, engine: str, batch: str | N
     )
     if settings.prompt_key is None:
         return rows
-    return [{**row, "own_prompts": len(prompts[str(row["batch"])].own)} for row in rows]
+    # A batch that came in between is asked with the prompt of the settings, as far as this knows.
+    own_prompts = {name: len(given.own) for name, given in prompts.items()}
+    return [{**row, "own_prompts": own_prompts.get(str(row["batch"]), 0)} for row in rows]
 
 
 def _prompts(ledger: Ledger, settings: Settings, batch: str | None) -> dict[str, ClipPrompts]:

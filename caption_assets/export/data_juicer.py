@@ -158,7 +158,7 @@ def batch_samples(ledger: Ledger, batch: str) -> tuple[list[Sample], list[str]]:
     """Return the samples of a batch, imported ones, then one for each file that none of those names; and what is left.
 
     A sample that names a video which is taken down is left out as a whole: its text may speak of it. So is one whose
-    video has a part that is taken down, since its file would show that part: a sentence for each such file.
+    video has a part that is taken down, since a sample is of the whole file: a sentence for each such file.
     """
     rows = ledger.named("batch_upload_paths", batch=batch)
     partly = {row["path"] for row in rows if row["has_hidden_part"] and row["shown_path"] is not None}
@@ -174,7 +174,7 @@ def batch_samples(ledger: Ledger, batch: str) -> tuple[list[Sample], list[str]]:
         for row in rows
         if row["path"] == row["shown_path"] and row["path"] not in named | partly
     ]
-    left = [f"{batch}/{path}: a part of it is taken down, and its file would show it" for path in sorted(partly)]
+    left = [f"{batch}/{path}: a part of it is taken down, and a sample is of the whole file" for path in sorted(partly)]
     return samples + rest, left
 
 

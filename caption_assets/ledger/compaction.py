@@ -41,21 +41,35 @@ class Compacted:
     unreadable: dict[Path, str] = field(default_factory=dict)
 
 
-def groups(found: Sequence[Path], at_least: int) -> Iterator[list[Path]]:
-    """Yield groups of small parts to merge, where there are `at_least` so many small ones."""
-    # One that another compaction has just deleted has no size.
-    small = [(path, path.stat().st_size) for path in found if path.exists()]
-    small = [(path, size) for path, size in small if size < SMALL_BYTES]
+Stamp = tuple[int, int, int]
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """Return what tells a part from a later one of its name (inode, time, size), or None where there is none.
+
+    The name of a part that was merged is free again, and a run may take it for its next one.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def groups(found: Sequence[Path], at_least: int) -> Iterator[dict[Path, Stamp]]:
+    """Yield groups of small parts to merge, where there are `at_least` so many small ones, with the stamp of each."""
+    stamps = ((path, stamp_of(path)) for path in found)  # none: another compaction has just deleted it
+    small = [(path, stamp) for path, stamp in stamps if stamp is not None and stamp[2] < SMALL_BYTES]
     if len(small) < at_least:
         return
-    group: list[Path] = []
+    group: dict[Path, Stamp] = {}
     total = 0
-    for path, size in small:
-        if group and (total + size > GROUP_BYTES or len(group) == GROUP_PARTS):
+    for path, stamp in small:
+        if group and (total + stamp[2] > GROUP_BYTES or len(group) == GROUP_PARTS):
             yield group
-            group, total = [], 0
-        group.append(path)
-        total += size
+            group, total = {}, 0
+        group[path] = stamp
+        total += stamp[2]
     yield group
 
 

@@ -204,7 +204,7 @@ class Ledger:
         folder = self._parts / table.name / compaction.FOLDER
         for group in compaction.groups(found, max(at_least, 2)):
             try:
-                temporary, bad = compaction.merge(table, group, folder)
+                temporary, bad = compaction.merge(table, list(group), folder)
             except OSError:
                 if all(path.exists() for path in group):
                     raise
@@ -212,7 +212,7 @@ class Ledger:
             done.unreadable |= {path: reason for path, reason in bad.items() if path.exists()}
             if temporary is None:
                 continue
-            whole = [path for path in group if path not in bad]
+            whole = {path: stamp for path, stamp in group.items() if path not in bad}
             try:
                 if self._put_in_place(temporary, whole):
                     done.after -= len(whole) - 1
@@ -220,20 +220,22 @@ class Ledger:
                 temporary.unlink(missing_ok=True)
         return done
 
-    def _put_in_place(self, temporary: Path, whole: Sequence[Path]) -> bool:
+    def _put_in_place(self, temporary: Path, whole: Mapping[Path, compaction.Stamp]) -> bool:
         """Name a merged part and delete those it was made from, unless another process has merged some of them."""
         with self._locked():  # and no commit that died has yet to bring one of them in
-            if not all(path.exists() for path in whole):
+            if any(compaction.stamp_of(path) != stamp for path, stamp in whole.items()):
                 return False
-            temporary.rename(temporary.with_name(compaction.merged_name(whole)))
+            temporary.rename(temporary.with_name(compaction.merged_name(list(whole))))
             parts.sync_folder(temporary.parent)
         # A busy disk takes a second for a thousand files, and nobody can read meanwhile: a few at a time.
-        left = list(whole)
+        left = list(whole.items())
         while left:
             with self._alone():
                 until = time.monotonic() + DELETING_S
                 while left:
-                    left.pop().unlink(missing_ok=True)
+                    path, stamp = left.pop()
+                    if compaction.stamp_of(path) == stamp:  # else another merged it too, and a run has taken its name
+                        path.unlink()
                     if time.monotonic() > until:
                         break
             time.sleep(2 * LOCK_POLL_S)

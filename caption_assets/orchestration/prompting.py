@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from caption_assets.captioning.prompts import ClipPrompts, clip_prompts
 from caption_assets.engines.protocol import EngineIdentity
 from caption_assets.ledger.database import Ledger
-from caption_assets.orchestration.stage import recipe_rows
+from caption_assets.orchestration.stage import recipe_rows, valid_after
 from caption_assets.recipes import Recipe, caption_recipe
 from caption_assets.settings import Settings, SettingsError
 
@@ -33,7 +33,8 @@ def check_prompt_key(ledger: Ledger, settings: Settings, batch: str, prompts: Cl
     there = f"keys that are there: {', '.join(known[:SHOWN_KEYS])}" if known else "no clip has a JSON sidecar with keys"
     raise SettingsError(
         f"prompt_key: no clip of the batch {batch!r} has the key {settings.prompt_key!r} in a JSON sidecar (clip.json "
-        f"beside clip.mp4); {there}"
+        f"beside clip.mp4) that the ledger knows; {there}. Sidecars are read by raw_clips: where they are new, run the "
+        "batch, or materialize raw_clips, first"
     )
 
 
@@ -55,8 +56,9 @@ def activate_for_clips(
     withdrawn = [clip for clip in current if clip not in recipes]
     if not changed and not withdrawn:
         return
-    now = datetime.now(UTC)
-    made = {"batch": batch, "valid_from": now, "run_id": run_id, "created_at": now}
+    [before] = ledger.query("SELECT max(valid_from) AS newest FROM clip_recipes WHERE batch = $batch", batch=batch)
+    since = valid_after(before["newest"])
+    made = {"batch": batch, "valid_from": since, "run_id": run_id, "created_at": datetime.now(UTC)}
     rows = [
         *({**made, "clip_id": c, "recipe_id": r.recipe_id, "prompt_key": prompt_key} for c, r in changed.items()),
         *({**made, "clip_id": clip} for clip in withdrawn),

@@ -126,7 +126,11 @@ def with_new_work(batches: Sequence[UploadedBatch], ledger: Ledger) -> list[Uplo
     }
 
     def is_new(batch: UploadedBatch, file: FoundFile) -> bool:
-        return not is_recorded(file, recorded.get((batch.name, file.path)))
+        row = recorded.get((batch.name, file.path))
+        # Rows of older versions know a JSON sidecar by its caption alone: nobody has changed it, so it asks for no run.
+        if row is not None and row["columns_mtime_ns"] is None and row["sidecar_mtime_ns"] == file.columns_mtime_ns:
+            row = {**row, "columns_mtime_ns": file.columns_mtime_ns}
+        return not is_recorded(file, row)
 
     return [batch for batch in batches if any(is_new(batch, file) for file in batch.files)]
 

@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
@@ -69,11 +69,13 @@ class StageRun:
 
     def activate(self, *recipes: Recipe) -> None:
         """Make each of `recipes` current for this batch, unless it is already."""
-        current = {row["kind"]: row["recipe_id"] for row in self.ledger.named("batch_recipes", batch=self.batch)}
+        current = {row["kind"]: row for row in self.ledger.named("batch_recipes", batch=self.batch)}
         rows: dict[str, list[Row]] = {}
         for recipe in recipes:
-            if current.get(recipe.kind) != recipe.recipe_id:
-                for table, made in recipe_rows(recipe, self.batch, f"run:{self.run_id}", self.run_id).items():
+            before = current.get(recipe.kind, {"recipe_id": None, "valid_from": None})
+            if before["recipe_id"] != recipe.recipe_id:
+                chosen_by, since = f"run:{self.run_id}", valid_after(before["valid_from"])
+                for table, made in recipe_rows(recipe, self.batch, chosen_by, self.run_id, since=since).items():
                     rows.setdefault(table, []).extend(made)
         self.commit(rows)
 
@@ -235,8 +237,16 @@ def stage(
     )
 
 
-def recipe_rows(recipe: Recipe, batch: str, set_by: str, run_id: str, note: str | None = None) -> dict[str, list[Row]]:
-    """Return the rows that make `recipe` current for `batch`."""
+def valid_after(newest: datetime | None) -> datetime:
+    """Return now, or just after `newest` where this machine's clock is behind it: what is chosen last is current."""
+    now = datetime.now(UTC)
+    return now if newest is None else max(now, newest + timedelta(microseconds=1))
+
+
+def recipe_rows(
+    recipe: Recipe, batch: str, set_by: str, run_id: str, note: str | None = None, since: datetime | None = None
+) -> dict[str, list[Row]]:
+    """Return the rows that make `recipe` current for `batch`. since: from when on; now by default."""
     now = datetime.now(UTC)
     made = {"run_id": run_id, "created_at": now}
     identity = recipe.identity
@@ -265,7 +275,7 @@ def recipe_rows(recipe: Recipe, batch: str, set_by: str, run_id: str, note: str 
                 "kind": recipe.kind,
                 "batch": batch,
                 "recipe_id": recipe.recipe_id,
-                "valid_from": now,
+                "valid_from": since or now,
                 "set_by": set_by,
                 "note": note,
                 **made,

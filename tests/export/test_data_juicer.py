@@ -165,7 +165,7 @@ def test_a_file_of_which_a_part_is_taken_down_is_left_out_and_named(tmp_path: Pa
     }  # fmt: skip
     take_down(story.root, clips=[parts[0]], by="ann", reason="a face")
     done = export_batch(story.root, story.ledger, "b", tmp_path / "y", ExportOptions(videos=False))
-    assert done.left == ("b/long.mp4: a part of it is taken down, and its file would show it",)
+    assert done.left == ("b/long.mp4: a part of it is taken down, and a sample is of the whole file",)
     lines = (tmp_path / "y" / "b" / "samples.jsonl").read_text()
     assert "short.mp4" in lines and "long" not in lines
 

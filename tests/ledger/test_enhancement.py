@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from caption_assets.captioning.drifting import drift_limits, drift_rows
+from caption_assets.cli.why import explain
 from caption_assets.export.table import caption_rows
 from caption_assets.ids import WindowId
 from caption_assets.recipes import drift_recipe, enhance_recipe, on_drift_recipe
@@ -170,6 +171,18 @@ def test_what_is_not_enhanced_has_a_row_with_the_reason(tmp_path: Path) -> None:
     story.override(refused)  # a person may keep what a model refused to say; it is still no source
     skips = {row["window_index"]: row for row in story.ledger.named("batch_enhancement_skips", batch="b")}
     assert (skips[2]["reason_code"], skips[2]["candidate_id"]) == ("refused", refused["candidate_id"])
+    assert_why_says_the_same(story)
+
+
+def assert_why_says_the_same(story: Story) -> None:
+    """`why` asks with the joins of the view narrowed to its window, and must answer as the view does for every one."""
+    windows = [row["window_id"] for row in story.ledger.query("SELECT window_id FROM windows")]
+    rows = story.ledger.query("SELECT * EXCLUDE (first_upload_at) FROM enhancement_skips ORDER BY ALL")
+    assert rows and len(windows) > len(rows)
+    for window in windows:
+        explained = explain(story.ledger, window)
+        assert explained is not None
+        assert explained["not_enhanced"] == [row for row in rows if row["window_id"] == window]
 
 
 def test_nothing_is_skipped_where_enhancement_is_off(tmp_path: Path) -> None:

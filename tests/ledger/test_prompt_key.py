@@ -48,7 +48,7 @@ def test_a_key_that_no_clip_has_is_refused_with_those_that_are_there(story: Stor
     story.upload("two")
     chosen = settings(prompt_key="quesiton")
     [prompts] = prompts_of_clips(story.ledger, chosen, "b").values()
-    message = "prompt_key: no clip of the batch 'b' has the key 'quesiton' .* there: 'n', 'question'$"
+    message = "no clip of the batch 'b' has the key 'quesiton' .* there: 'n', 'question'. Sidecars are read"
     with pytest.raises(SettingsError, match=message):
         check_prompt_key(story.ledger, chosen, "b", prompts)
     check_prompt_key(story.ledger, chosen, "empty", None)

@@ -1,9 +1,12 @@
 """Several candidates, a second stage, enhancement, original captions: what the settings of captions bring."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 from caption_assets.engines import registry
 from caption_assets.engines.protocol import Completion
+from caption_assets.ledger.database import Ledger
+from caption_assets.root import RootFolder
 from tests.orchestration.engines import EngineLog
 from tests.orchestration.running import CHECKS, query, run_job, table
 
@@ -149,3 +152,14 @@ def test_an_engine_without_a_language_model_judges_nothing_and_the_next_policy_d
     for row in candidates(copy):
         longest = max(len(k["text"].split()) for k in candidates(copy) if k["window_id"] == row["window_id"])
         assert row["action"] == "drop" or len(row["text"].split()) == longest
+
+
+def test_a_recipe_that_a_clock_ahead_of_ours_made_current_does_not_stay_so(copy):
+    [row] = query(copy, "SELECT * FROM active_recipes WHERE kind = 'caption'")
+    later = datetime.now(UTC) + timedelta(days=1)
+    row |= {"valid_from": later, "created_at": later, "run_id": "of another clock"}
+    Ledger(RootFolder.at(copy)).commit("of another clock", "b", {"active_recipes": [row]})
+    ran = run_job(copy, settings={"prompt_text": "What is there?"})
+    assert ran.work == {"caption": 3, "enhance": 3}
+    assert {shown["prompt"] for shown in table(copy)} == {"What is there?"}
+    assert all(shown["is_current"] for shown in table(copy))

@@ -154,6 +154,17 @@ def test_a_change_to_a_known_batch_is_a_new_run_with_a_new_key(watcher, change):
     assert second.run_key != first.run_key
 
 
+def test_a_json_sidecar_that_an_older_version_recorded_asks_for_a_run_only_when_it_changes(watcher):
+    upload(watcher.root, "b")
+    sidecar = upload(watcher.root, "b", "a.json", '{"caption": "x"}')
+    record(watcher.root, "b")  # without the time of its columns, which older versions did not know
+    for _ in range(2):
+        assert watcher.tick() == []
+    os.utime(sidecar, ns=(0, sidecar.stat().st_mtime_ns + 1))
+    assert watcher.tick() == []
+    assert watcher.batches() == ["b"]
+
+
 def test_nothing_is_requested_that_the_ledger_has_already(watcher):
     upload(watcher.root, "b")
     record(watcher.root, "b")
