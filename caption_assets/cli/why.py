@@ -2,7 +2,7 @@
 
 import json
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -41,6 +41,8 @@ def _explain(ledger: Ledger, window_id: str) -> dict[str, Any] | None:
     enhancements = ledger.named("why_enhancements", **of_two)
     for enhancement in enhancements:
         enhancement["evidence"] = json.loads(str(enhancement["evidence"])) if enhancement["evidence"] else None
+    history = ledger.named("why_history", **where)
+    asks_for_skips = duplicates or _may_be_skipped(windows[0], candidates, history)
     clip, source = windows[0]["clip_id"], windows[0].pop("source_clip_id")
     return {
         "window": windows[0],
@@ -48,9 +50,21 @@ def _explain(ledger: Ledger, window_id: str) -> dict[str, Any] | None:
         "duplicates": duplicates,
         "candidates": candidates,
         "enhancements": enhancements,
-        "not_enhanced": ledger.named("why_skips", **where),
-        "history": ledger.named("why_history", **where),
+        "not_enhanced": ledger.named("why_skips", **where) if asks_for_skips else [],
+        "history": history,
     }
+
+
+def _may_be_skipped(
+    window: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]], history: Sequence[Mapping[str, Any]]
+) -> bool:
+    """Tell whether a batch may have something of the window that is not enhanced, before the dear question which.
+
+    None has where whatever was ever decided on it keeps captions that are whole: see enhancement_skip in views.sql.
+    """
+    whole = {candidate["candidate_id"] for candidate in candidates if candidate["status"] == "ok"}
+    decided = bool(history) and all(row["kept"] and whole.issuperset(row["kept"]) for row in history)
+    return window["status"] != "ok" or not decided
 
 
 def print_explanation(explanation: dict[str, Any]) -> None:
