@@ -39,6 +39,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from caption_assets.video import isobmff, webp
+from caption_assets.video.x264 import repeatable
 
 MS = Fraction(1, 1000)
 SLOWEST, FASTEST = Fraction(1, 1000), Fraction(240)
@@ -149,7 +150,7 @@ class PreviewEncoder:
         assert isinstance(stream, VideoStream)
         self._stream = stream
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.options = {**encoder_options(form.name, quality, compression_level)}
+        stream.options = {**repeatable(form.encoder, encoder_options(form.name, quality, compression_level))}
         context = stream.codec_context
         stream.time_base = context.time_base = MS
         context.thread_count = 1

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import av
 
+from caption_assets.video.x264 import repeatable
 from tests.video.films import numbered_picture
 
 
@@ -22,7 +23,7 @@ class Part:
 def make_changing_film(path: Path, codec: str, parts: Sequence[Part], container_format: str | None = None) -> Path:
     """Write numbered pictures, each part by an encoder of its own, as one stream at 25 frames a second."""
     with av.open(str(path), "w", format=container_format) as container:
-        stream = container.add_stream(codec, rate=25)
+        stream = container.add_stream(codec, rate=25, options=repeatable(codec, {}))
         stream.width, stream.height, stream.pix_fmt = parts[0].width, parts[0].height, parts[0].pix_fmt
         done = 0
         for part in parts:

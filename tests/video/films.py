@@ -7,6 +7,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+from caption_assets.video.x264 import repeatable
+
 CLIPS = Path(__file__).parents[2] / "clips"
 BITS = 10
 BLOCK = 32
@@ -55,7 +57,7 @@ def make_film(
             options=container_options or {},
         ) as container,
     ):
-        stream = container.add_stream(codec, rate=rate, options=encoder_options)
+        stream = container.add_stream(codec, rate=rate, options=repeatable(codec, encoder_options))
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pix_fmt
         stream.codec_context.thread_count = 1
         if aspect is not None:
@@ -90,7 +92,7 @@ def encode(
     """Write the frames as they are, 25 a second, with the given colour tags (code points of ISO/IEC 23091-2)."""
     container_format = {".mkv": "matroska", ".ts": "mpegts"}.get(path.suffix, path.suffix[1:])
     with path.open("wb") as file, av.open(file, "w", format=container_format) as container:
-        stream = container.add_stream(codec, rate=25, options=options or {})
+        stream = container.add_stream(codec, rate=25, options=repeatable(codec, options or {}))
         context = stream.codec_context
         context.width, context.height, context.pix_fmt = frames[0].width, frames[0].height, pix_fmt
         context.color_range, context.colorspace = color_range, matrix
@@ -172,7 +174,7 @@ def film_of(
     with av.open(str(path), "w") as container:
         for number, picture in enumerate(pictures):
             if stream is None:
-                stream = container.add_stream(codec, rate=rate, options=options or {})
+                stream = container.add_stream(codec, rate=rate, options=repeatable(codec, options or {}))
                 stream.height, stream.width, stream.pix_fmt = *picture.shape[:2], pix_fmt
                 stream.codec_context.thread_count = 1
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pix_fmt)

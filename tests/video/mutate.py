@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 
+from caption_assets.video.x264 import repeatable
 from tests.video.films import CLIPS
 
 MUTATIONS = ("flip", "burst", "cut", "splice", "drop", "repeat", "head", "zeros")
@@ -90,7 +91,7 @@ def recode_start(clip: Path, target: Path, container_format: str, codec: str, op
     width, height = SMALL_SIZE
     pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
     with av.open(str(clip)) as reader, av.open(str(target), "w", format=container_format) as writer:
-        stream = writer.add_stream(codec, rate=25, options=options)
+        stream = writer.add_stream(codec, rate=25, options=repeatable(codec, options))
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         stream.codec_context.thread_count = 1
         for number, frame in enumerate(reader.decode(video=0)):

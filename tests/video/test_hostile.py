@@ -17,6 +17,7 @@ from caption_assets.video.container import unlisted_samples
 from caption_assets.video.pack import PackRule, WindowRule, pack_path, pack_windows, plan_clip, read_pack
 from caption_assets.video.probe import ProbeLimits, UnreadableVideo, probe_clip
 from caption_assets.video.workers import WorkerFailure, map_clips
+from caption_assets.video.x264 import repeatable
 from tests.video.changing import Part, make_changing_film
 from tests.video.films import CLIPS, make_film, number_of
 from tests.video.fuzz import faults, fuzz, report
@@ -86,7 +87,7 @@ def big_picture(path, codec="libx264", **how):
     width, height = 12_000, 8_000
     with av.open(str(path), "w", **how) as container:
         options = {"preset": "ultrafast", "rc-lookahead": "0"} if codec == "libx264" else {"deadline": "realtime"}
-        stream = container.add_stream(codec, rate=25, options=options)
+        stream = container.add_stream(codec, rate=25, options=repeatable(codec, options))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuvj420p" if codec == "mjpeg" else "yuv420p"
         stream.codec_context.thread_count = 1
         black = np.zeros((height * 3 // 2, width), np.uint8)

@@ -12,6 +12,7 @@ import pytest
 from caption_assets.video.decode import decode_frames
 from caption_assets.video.probe import probe_clip
 from caption_assets.video.scenes import find_scene_cuts
+from caption_assets.video.x264 import repeatable
 from tests.video.films import CLIPS, pictures_in_full
 from tests.video.test_decode import damage_packet
 
@@ -25,7 +26,9 @@ def joined(path: Path, pts: list[int] | None = None) -> Path:
     """Write the first frames of some demo clips one after the other, as one file."""
     frames = [picture for name, n in PIECES for picture in pictures_in_full(CLIPS / name)[:n]]
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"bf": "2", "g": "30", "sc_threshold": "0"})
+        stream = container.add_stream(
+            "libx264", rate=25, options=repeatable("libx264", {"bf": "2", "g": "30", "sc_threshold": "0"})
+        )
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.codec_context.thread_count = 1
         stream.codec_context.time_base = Fraction(1, 1000)

@@ -19,6 +19,7 @@ from caption_assets.video.decode import decode_frames
 from caption_assets.video.pack import WindowRule, plan_clip
 from caption_assets.video.probe import ClipFacts, probe_clip
 from caption_assets.video.sparse import SPARSE_CODECS, Feed, PacketIndex, plan_feed
+from caption_assets.video.x264 import repeatable
 from tests.video.films import CLIPS
 
 N_FRAMES = 72
@@ -90,7 +91,7 @@ def encode(folder: Path, film: Film, pictures: list[av.VideoFrame]) -> Path:
     path = folder / film.name
     options = {"movflags": "frag_keyframe+empty_moov"} if "fragments" in film.name else {}
     with av.open(str(path), "w", container_options=options) as container:
-        stream = container.add_stream(film.codec, rate=24, options=film.options)
+        stream = container.add_stream(film.codec, rate=24, options=repeatable(film.codec, film.options))
         stream.width, stream.height = SIZE
         stream.pix_fmt = film.pix_fmt
         stream.codec_context.thread_count = 1
