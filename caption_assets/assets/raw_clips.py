@@ -43,7 +43,8 @@ def raw_clips(context: dg.AssetExecutionContext, root: RootResource, settings: S
             recipe = clip_recipe(values)
             run.activate(recipe, split_recipe(values))
             files = _find(run)
-            run.commit({"uploads": [*_gone(run, files), *_beside_again(run, files)]})
+            recorded = run.ledger.named("batch_uploads_raw", batch=batch)
+            run.commit({"uploads": [*_gone(run, files, recorded), *_beside_again(run, files, recorded)]})
             changed = _changed(run, files, recipe)
             run.commit_as_they_come(_inspect(run, changed, values, recipe), len(changed))
             made = {file.path for file in changed} | _split(run, values)
@@ -91,21 +92,23 @@ def _find(run: StageRun) -> list[FoundFile]:
         return []
 
 
-def _gone(run: StageRun, files: list[FoundFile]) -> list[dict[str, object]]:
+def _gone(run: StageRun, files: list[FoundFile], recorded: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
     """Return a row for each recorded file that is not there any more. Its captions are served until a takedown."""
     there, now = {file.path for file in files}, datetime.now(UTC)
     return [
         {**row, "status": "gone", "error": GONE, "batch": run.batch, "run_id": run.run_id, "created_at": now}
-        for row in run.ledger.named("batch_uploads_raw", batch=run.batch)
+        for row in recorded
         if row["path"] not in there and row["status"] != "gone"
     ]
 
 
-def _beside_again(run: StageRun, files: list[FoundFile]) -> list[dict[str, object]]:
+def _beside_again(
+    run: StageRun, files: list[FoundFile], recorded: Sequence[Mapping[str, Any]]
+) -> list[dict[str, object]]:
     """Return a row for each file of which only what lies beside it has changed: the video is not read again."""
     found, now = {file.path: file for file in files}, datetime.now(UTC)
     rows = []
-    for row in run.ledger.named("batch_uploads_raw", batch=run.batch):
+    for row in recorded:
         file = found.get(row["path"])
         if file is None or row["status"] != "ok" or is_recorded(file, row):
             continue

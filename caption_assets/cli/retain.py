@@ -5,7 +5,7 @@ import uuid
 from caption_assets.export.table import write_tables
 from caption_assets.ledger.database import Ledger
 from caption_assets.orchestration.deciding import decide_batch
-from caption_assets.orchestration.stage import recipe_rows
+from caption_assets.orchestration.stage import activate
 from caption_assets.recipes import retention_recipe
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
@@ -15,15 +15,12 @@ def retain_batches(root: RootFolder, ledger: Ledger, settings: Settings, batch: 
     """Decide again for one batch or all, under the policy of `settings`; return counts per batch."""
     run_id = f"retain-{uuid.uuid4()}"
     recipe = retention_recipe(settings)
-    current = ledger.query("SELECT kind, batch, recipe_id FROM current_recipes WHERE kind IN ('caption', 'retention')")
-    captioned = {str(row["batch"]) for row in current if row["kind"] == "caption"}
-    policies = {str(row["batch"]): str(row["recipe_id"]) for row in current if row["kind"] == "retention"}
+    captioned = ledger.query("SELECT batch FROM current_recipes WHERE kind = 'caption' ORDER BY batch")
     rows: list[dict[str, object]] = []
-    for each in sorted(captioned):
+    for each in (str(row["batch"]) for row in captioned):
         if batch is not None and each != batch:
             continue
-        if policies.get(each) != recipe.recipe_id:
-            ledger.commit(run_id, each, recipe_rows(recipe, each, "command:retain", run_id))
+        activate(ledger, each, [recipe], "command:retain", run_id)
         candidates = ledger.named("current_candidates", batch=each)
         decided = decide_batch(ledger, each, candidates, settings, run_id)
         table = write_tables(root, ledger, each)

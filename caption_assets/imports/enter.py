@@ -21,7 +21,7 @@ from caption_assets.imports.delivery import DeliveredCaption, Delivery, ImportFa
 from caption_assets.ledger.database import Ledger
 from caption_assets.locks import batches_to_ourselves
 from caption_assets.orchestration.deciding import decide_batch
-from caption_assets.orchestration.stage import recipe_rows
+from caption_assets.orchestration.stage import activate, recipe_rows
 from caption_assets.recipes import (
     imported_enhance_recipe,
     imported_preview_recipe,
@@ -105,7 +105,8 @@ def _enter(
     ledger.commit(act, batch, {"samples": _samples(ledger, delivery, batch, made)})
     windows = _Windows(ledger, batch)
     found = [(caption, window) for caption in delivery.captions for window in windows.of(caption.path, caption.frames)]
-    is_current = not ledger.named("batch_recipe", kind="caption", batch=batch)
+    current_kinds = {row["kind"] for row in ledger.named("batch_recipes", batch=batch) if row["recipe_id"]}
+    is_current = "caption" not in current_kinds
     recipe = imported_recipe(delivery.origin, _model(caption.model for caption, _ in found))
     if found:
         rows = recipe_rows(recipe, batch, act, act)
@@ -114,7 +115,7 @@ def _enter(
         ledger.commit(act, batch, {**rows, "caption_candidates": candidates})
         if is_current:
             everyone = settings.with_overrides([f"keep_candidate_mode={KEEP_ALL}"])
-            ledger.commit(act, batch, recipe_rows(retention_recipe(everyone), batch, act, act))
+            activate(ledger, batch, [retention_recipe(everyone)], act, act)
             entered = ledger.named("batch_candidates", batch=batch, recipe=recipe.recipe_id)
             decide_batch(ledger, batch, entered, everyone, act)
             ledger.commit(act, batch, _enhanced(found, recipe.recipe_id, delivery.origin, batch, made))

@@ -84,8 +84,9 @@ def _comparisons(ledger: Ledger, batch: str, settings: Settings) -> dict[str, tu
     """Return what the batch's judge answered about each candidate, where the policy asks for it."""
     if not any(policy.name == JUDGE for policy in parse_policy(settings.keep_candidate_mode)):
         return {}
-    current = ledger.named("batch_recipe", kind="judge", batch=batch)
-    rows = ledger.named("batch_judgements", batch=batch, recipe=current[0]["recipe_id"]) if current else []
+    current = {row["kind"]: row["recipe_id"] for row in ledger.named("batch_recipes", batch=batch)}
+    judge = current.get("judge")
+    rows = ledger.named("batch_judgements", batch=batch, recipe=judge) if judge else []
     return {name: found for _, some in by_window(rows) for name, found in comparisons(some).items()}
 
 

@@ -69,15 +69,7 @@ class StageRun:
 
     def activate(self, *recipes: Recipe) -> None:
         """Make each of `recipes` current for this batch, unless it is already."""
-        current = {row["kind"]: row for row in self.ledger.named("batch_recipes", batch=self.batch)}
-        rows: dict[str, list[Row]] = {}
-        for recipe in recipes:
-            before = current.get(recipe.kind, {"recipe_id": None, "valid_from": None})
-            if before["recipe_id"] != recipe.recipe_id:
-                chosen_by, since = f"run:{self.run_id}", valid_after(before["valid_from"])
-                for table, made in recipe_rows(recipe, self.batch, chosen_by, self.run_id, since=since).items():
-                    rows.setdefault(table, []).extend(made)
-        self.commit(rows)
+        activate(self.ledger, self.batch, recipes, f"run:{self.run_id}", self.run_id)
 
     def commit(self, rows: Mapping[str, Sequence[Row]]) -> dict[str, int]:
         """Append rows to the ledger, per table."""
@@ -235,6 +227,19 @@ def stage(
         },
         partition_key=batch,
     )
+
+
+def activate(ledger: Ledger, batch: str, recipes: Sequence[Recipe], set_by: str, run_id: str) -> None:
+    """Make each of `recipes` current for `batch`, unless it is already."""
+    current = {row["kind"]: row for row in ledger.named("batch_recipes", batch=batch)}
+    rows: dict[str, list[Row]] = {}
+    for recipe in recipes:
+        before = current.get(recipe.kind, {"recipe_id": None, "valid_from": None})
+        if before["recipe_id"] != recipe.recipe_id:
+            since = valid_after(before["valid_from"])
+            for table, made in recipe_rows(recipe, batch, set_by, run_id, since=since).items():
+                rows.setdefault(table, []).extend(made)
+    ledger.commit(run_id, batch, rows)
 
 
 def valid_after(newest: datetime | None) -> datetime:
