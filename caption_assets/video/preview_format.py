@@ -39,6 +39,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from caption_assets.video import isobmff, webp
+from caption_assets.video.priority import keeping_priority
 from caption_assets.video.x264 import repeatable
 
 MS = Fraction(1, 1000)
@@ -156,6 +157,8 @@ class PreviewEncoder:
         context.thread_count = 1
         context.color_range, context.colorspace = ColorRange.MPEG, BT601_MATRIX
         context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.IEC61966_2_1
+        with keeping_priority():
+            self._container.start_encoding()
 
     def add(self, rgb: NDArray[np.uint8], start_ms: int) -> None:
         """Take the next picture, (height, width, 3) of any size, shown from `start_ms` on."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 
+from caption_assets.video.priority import keeping_priority
 from caption_assets.video.x264 import repeatable
 from tests.video.films import CLIPS
 
@@ -94,6 +95,8 @@ def recode_start(clip: Path, target: Path, container_format: str, codec: str, op
         stream = writer.add_stream(codec, rate=25, options=repeatable(codec, options))
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         stream.codec_context.thread_count = 1
+        with keeping_priority():
+            writer.start_encoding()
         for number, frame in enumerate(reader.decode(video=0)):
             if number == SMALL_FRAMES:
                 break
