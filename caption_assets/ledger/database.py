@@ -475,7 +475,7 @@ def _insert_all(connection: duckdb.DuckDBPyConnection, table: Table, paths: Sequ
 
 
 def _read(connection: duckdb.DuckDBPyConnection, table: Table, paths: Sequence[str]) -> str:
-    """Return the FROM item `p`: rows of the parts $paths, typed, with their place and `first_upload_at`.
+    """Return the FROM item `p`: rows of the parts $paths, typed, with their place and what the database adds.
 
     A part of an older schema lacks columns, which are NULL then.
     """
@@ -486,6 +486,8 @@ def _read(connection: duckdb.DuckDBPyConnection, table: Table, paths: Sequence[s
     values = ", ".join(
         f"CAST({c.name if c.name in present else 'NULL'} AS {c.type}) AS {c.name}" for c in table.columns
     )
+    if table.found_by:
+        values += f", md5_number_lower({table.found_by}) AS {table.found_by}_md5"
     options = "union_by_name = true, filename = true, file_row_number = true"
     rows = f"(SELECT {values}, filename, file_row_number FROM read_parquet($paths, {options}))"
     if table.about is None:

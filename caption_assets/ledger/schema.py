@@ -11,7 +11,7 @@ from typing import Literal
 
 import polars as pl
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Bumped with any change of a table or a view. A database of another version is rebuilt from the parts."""
 
 POLARS_TYPES: Mapping[str, pl.DataType] = {
@@ -46,7 +46,8 @@ class Table:
     """A table: `key` names the columns that identify a row.
 
     A row that is about a clip or a window has one more column in the database, not in the parts: `first_upload_at`, see
-    `sql/views.sql`.
+    `sql/views.sql`. So has a row that is asked for by an id alone, `found_by`: the lower half of the id's MD5 as
+    `<found_by>_md5`. To compare a number with that of a million rows takes a tenth of the time that text takes.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Table:
     key: tuple[str, ...]
     columns: tuple[Column, ...]
     about: Literal["clip", "window"] | None = None
+    found_by: str | None = None
 
     @cached_property
     def polars_schema(self) -> pl.Schema:
@@ -63,14 +65,21 @@ class Table:
     @property
     def database_columns(self) -> tuple[str, ...]:
         """Names of the columns in the database."""
-        return (*(column.name for column in self.columns), *(("first_upload_at",) if self.about else ()))
+        return (*(column.name for column in self.columns), *self._added)
+
+    @property
+    def _added(self) -> Mapping[str, str]:
+        """Columns that the database has and parts have not, with their SQL types."""
+        return {
+            **({f"{self.found_by}_md5": "UBIGINT"} if self.found_by else {}),
+            **({"first_upload_at": "TIMESTAMPTZ"} if self.about else {}),
+        }
 
     @property
     def ddl(self) -> str:
         """The CREATE TABLE statement. Keys are kept by anti-join on insert, which costs a third of an index."""
         lines = [f"  {c.name} {c.type}{'' if c.nullable else ' NOT NULL'}" for c in self.columns]
-        if self.about:
-            lines.append("  first_upload_at TIMESTAMPTZ NOT NULL")
+        lines += [f"  {name} {type_} NOT NULL" for name, type_ in self._added.items()]
         return f"CREATE TABLE IF NOT EXISTS {self.name} (\n" + ",\n".join(lines) + "\n)"
 
 
@@ -320,6 +329,7 @@ TABLES: Mapping[str, Table] = {
                 *_made(),
             ),
             about="clip",
+            found_by="window_id",
         ),
         Table(
             "window_duplicates",

@@ -318,4 +318,7 @@ def derived_faults(ledger: Ledger) -> dict[str, object]:
             """).fetchall()
             if wrong:
                 faults[f"first uploads of {table.name}"] = wrong
+        unfound = connection.execute("FROM windows WHERE window_id_md5 <> md5_number_lower(window_id)").fetchall()
+        if unfound:
+            faults["numbers of windows"] = unfound
     return faults

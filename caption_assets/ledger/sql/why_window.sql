@@ -1,9 +1,10 @@
 -- Where a window comes from: its clip, the files that hold it, and where in them the clip begins.
-WITH w AS MATERIALIZED (
+WITH found AS MATERIALIZED (
   SELECT window_id, clip_id, window_index, start_frame, end_frame, start_s, end_s, status, error, first_upload_at
   FROM windows
-  WHERE window_id = $window
+  WHERE window_id_md5 = md5_number_lower($window)  -- alone, or all the texts are compared beside it
 ),
+w AS MATERIALIZED (FROM found WHERE window_id = $window),
 s AS MATERIALIZED (
   SELECT clip_id, source_clip_id, source_start_s, source_end_s
   FROM clips
