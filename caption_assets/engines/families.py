@@ -9,9 +9,12 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from caption_assets.engines.protocol import EngineUnavailable
 from caption_assets.video.budget import FRAMES_PER_TOKEN, MAX_ASPECT_RATIO
 
 TICKS_PER_SECOND = 1_000_000
@@ -148,9 +151,14 @@ class QwenVL:
 
 @dataclass(frozen=True)
 class InternVL:
-    """InternVL 2 to 3.5: each frame is one tile of a fixed number of tokens, with its number before it."""
+    """InternVL 2 to 3.5: each frame is one tile of a fixed number of tokens, with its number before it.
+
+    between_frames: a new line in Transformers' own format (`internvl`), nothing in the makers' (`internvl_chat`), of
+        which vLLM has the processor.
+    """
 
     tokens_per_frame: int
+    between_frames: str = "\n"
     placeholder: str = "<video>"
     frames_as: Literal["video", "images"] = "video"
 
@@ -167,7 +175,7 @@ class InternVL:
     def prompt_tokens(self, prompt: str, shape: FrameShape, times_s: Sequence[float], count: CountTokens) -> int | None:
         """Return the tokens of text, frame numbers, markers and frames together."""
         del times_s
-        numbered = "\n".join(f"Frame{i + 1}: <img><IMG_CONTEXT></img>" for i in range(shape.frames))
+        numbered = self.between_frames.join(f"Frame{i + 1}: <img><IMG_CONTEXT></img>" for i in range(shape.frames))
         return count(prompt.replace(self.placeholder, numbered, 1)) + shape.frames * (self.tokens_per_frame - 1)
 
 
@@ -187,11 +195,13 @@ class SmolVLM:
 
     def frame_captions(self, times_s: Sequence[float]) -> list[str]:
         """Return the introduction with the first time, the other times, and what follows the last frame."""
-        seconds = [int(time) for time in times_s]
-        length = round(times_s[-1] - times_s[0]) if times_s else 0
-        duration = f"{length // 3600}:{length // 60 % 60:02d}:{length % 60:02d}"
+        from num2words import num2words
+
+        clock = video_clock(times_s)
+        duration = timedelta(seconds=int(clock.total / clock.fps))
+        seconds = [int(time) for time in clock.times_s]
         captions = [SMOLVLM_FRAME.format(minutes=second // 60, seconds=second % 60) for second in seconds]
-        captions[0] = SMOLVLM_INTRO.format(frames=len(seconds), duration=duration) + captions[0]
+        captions[0] = SMOLVLM_INTRO.format(frames=num2words(len(seconds)), duration=duration) + captions[0]
         return [*captions, SMOLVLM_OUTRO]
 
     def prompt_tokens(self, prompt: str, shape: FrameShape, times_s: Sequence[float], count: CountTokens) -> int | None:
@@ -230,6 +240,9 @@ def family_of(folder: Path, *, resize: bool = False) -> Family | None:
     Args:
         folder: of a checkpoint, with its config and processor files.
         resize: let the processor choose the size of frames again, where the family knows how to leave it.
+
+    Raises:
+        EngineUnavailable: a package that the family needs is not installed.
     """
     config = read_json(folder / "config.json")
     processor = _processor_settings(folder)
@@ -241,7 +254,7 @@ def family_of(folder: Path, *, resize: bool = False) -> Family | None:
     if name.startswith(("Qwen2VL", "Qwen2_5_VL")) or kind in ("qwen2_vl", "qwen2_5_vl"):
         return _qwen(vision, processor, default_patch=14, resize=resize, prints_times=False)
     if kind.startswith("internvl"):
-        return InternVL(_internvl_tokens(config))
+        return InternVL(_internvl_tokens(config), "" if kind == "internvl_chat" else "\n")
     if kind in ("smolvlm", "idefics3"):
         return _smolvlm(config, processor)
     sees = any(key in config for key in ("vision_config", "visual", "vision_tower", "mm_vision_tower"))
@@ -352,6 +365,8 @@ def _internvl_tokens(config: Mapping[str, Any]) -> int:
 
 
 def _smolvlm(config: Mapping[str, Any], processor: Mapping[str, Any]) -> SmolVLM:
+    if find_spec("num2words") is None:
+        raise EngineUnavailable("SmolVLM2 reads numbers as words: install num2words beside the engine")
     vision = config.get("vision_config") or {}
     side = int((processor.get("max_image_size") or {}).get("longest_edge") or vision.get("image_size") or 512)
     patches = side // int(vision.get("patch_size", 16))

@@ -108,7 +108,65 @@ def test_reckoned_tokens_and_grids_are_those_of_the_processor(checkpoint: Path, 
         assert made["second_per_grid_ts"][0] == pytest.approx(2 * 0.37, rel=1e-4)
 
 
-# families whose processors are not at hand: the arithmetic of their model cards
+@pytest.fixture(scope="module", params=["internvl", "smolvlm"])
+def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.engines.tiny_checkpoint import make_checkpoint
+
+    return make_checkpoint(tmp_path_factory.mktemp("tiny") / request.param, request.param)
+
+
+@needs_transformers
+@pytest.mark.parametrize("shape", [*SHAPES, FrameShape(1, 96, 64), FrameShape(23, 64, 640)], ids=str)
+def test_the_prompt_with_frames_is_the_one_that_the_model_s_own_video_processor_makes(other: Path, shape: FrameShape):
+    """Word by word: SmolVLM2's frames go as images, so what it reads around those of a video is ours to write."""
+    import numpy as np
+    from transformers import AutoProcessor
+    from transformers.video_utils import VideoMetadata
+
+    family = family_of(other)
+    assert isinstance(family, (InternVL, SmolVLM))
+    processor = AutoProcessor.from_pretrained(other)
+    template = read_chat_template(other)
+    times = [3659.25 + 0.37 * i for i in range(shape.frames)]
+    frames = PackedFrames([b""] * shape.frames, times, shape.width, shape.height)
+    turns = [Message("system", "Be brief."), Message("user", "What {is}\\this?", True)]
+    ours = ChatTemplate(processor.tokenizer, template, family).render(turns, frames)
+    pictures = np.random.default_rng(1).integers(0, 255, (shape.frames, shape.height, shape.width, 3), np.uint8)
+
+    clock = video_clock(times)
+    metadata = VideoMetadata(
+        total_num_frames=clock.total, fps=clock.fps, frames_indices=list(clock.indices), duration=clock.total / 1e6
+    )
+    theirs = processor.tokenizer.apply_chat_template(
+        [
+            {"role": "system", "content": [{"type": "text", "text": "Be brief."}]},
+            {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "What {is}\\this?"}]},
+        ],
+        chat_template=template,
+        tokenize=False,
+        add_generation_prompt=True,
+    )
+    wanted = processor(
+        text=[theirs], videos=[[pictures]], video_metadata=[[metadata]], do_sample_frames=False, return_tensors="pt"
+    )
+    if family.frames_as == "video":
+        assert ours == theirs
+        made = wanted
+    else:
+        images = {"images": [[*pictures.transpose(0, 3, 1, 2)]], "images_kwargs": family.processor_options(shape)}
+        made = processor(text=[ours], return_tensors="pt", **images)
+    assert processor.tokenizer.decode(made["input_ids"][0]) == processor.tokenizer.decode(wanted["input_ids"][0])
+    assert made["pixel_values"].equal(wanted["pixel_values"])
+    print(
+        "DIFF", shape, (made["pixel_values"] - wanted["pixel_values"]).abs().max(), wanted["pixel_values"].abs().max()
+    )
+    reckoned = family.prompt_tokens(
+        ours, shape, times, lambda text: len(processor.tokenizer.encode(text, add_special_tokens=False))
+    )
+    assert reckoned == wanted["input_ids"].shape[-1]
+
+
+# the arithmetic alone
 
 
 def test_internvl_has_a_tile_a_frame():
@@ -119,11 +177,20 @@ def test_internvl_has_a_tile_a_frame():
     assert tokens == 3 * 3 + 3 * 255, "counted as img, IMG_CONTEXT and /img; 256 contexts a frame"
 
 
+@pytest.mark.parametrize(
+    ("between", "written"), [("\n", "Frame1: <img><IMG_CONTEXT></img>\nFrame2: "), ("", "</img>Frame2: ")]
+)
+def test_internvl_numbers_frames_as_its_format_does(between: str, written: str):
+    seen = []
+    InternVL(4, between).prompt_tokens("<video>", FrameShape(2, 56, 56), [0, 1], lambda text: seen.append(text) or 0)
+    assert written in seen[0]
+
+
 def test_smolvlm_sees_images_and_reads_when_they_are_from():
     family = SmolVLM(64, 512)
     first, second, end = family.frame_captions([59.9, 61.0])
     assert first == (
-        "You are provided the following series of 2 frames from a 0:00:01 [H:MM:SS] video.\n\nFrame from 00:59:"
+        "You are provided the following series of two frames from a 0:00:02 [H:MM:SS] video.\n\nFrame from 00:59:"
     )
     assert (second, end) == ("\nFrame from 01:01:", "\n\n")
     tokens = family.prompt_tokens("<image>a<image>", FrameShape(2, 288, 512), [0, 1], lambda text: text.count("<"))
@@ -133,7 +200,10 @@ def test_smolvlm_sees_images_and_reads_when_they_are_from():
 @pytest.mark.parametrize(
     ("config", "family"),
     [
-        ({"model_type": "internvl_chat", "force_image_size": 448, "vision_config": {"patch_size": 14}}, InternVL(256)),
+        (
+            {"model_type": "internvl_chat", "force_image_size": 448, "vision_config": {"patch_size": 14}},
+            InternVL(256, ""),
+        ),
         ({"model_type": "internvl", "image_seq_length": 256, "vision_config": {}}, InternVL(256)),
         ({"model_type": "smolvlm", "vision_config": {"image_size": 512, "patch_size": 16}}, SmolVLM(64, 512)),
         ({"model_type": "llava_next_video", "vision_config": {}}, OtherVideoModel()),

@@ -42,15 +42,19 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         if REQUIRED:
             pytest.fail(f"CAPTION_ASSETS_REQUIRE_VLLM is set, but {reason}")
         pytest.skip(reason)
+    os.environ |= {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+    recorder = load("qwen3_vl", tmp_path_factory.mktemp("tiny"))
+    yield recorder
+    recorder.inner.close()
+
+
+def load(family: str, folder: Path) -> "Recorder":
     from caption_assets.engines.vllm import VllmEngine
     from tests.engines.tiny_checkpoint import make_checkpoint
 
-    os.environ |= {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
-    folder = make_checkpoint(tmp_path_factory.mktemp("tiny"))
-    spec = EngineSpec("caption", str(folder), engine_kwargs={"max_model_len": MAX_MODEL_LEN, "dtype": "bfloat16"})
-    loaded = VllmEngine(spec, MANAGED_KWARGS)
-    yield Recorder(loaded, spec)
-    loaded.close()
+    made = make_checkpoint(folder, family)
+    spec = EngineSpec("caption", str(made), engine_kwargs={"max_model_len": MAX_MODEL_LEN, "dtype": "bfloat16"})
+    return Recorder(VllmEngine(spec, MANAGED_KWARGS), spec)
 
 
 class Recorder:
@@ -236,6 +240,22 @@ def a_core_that_is_killed_is_an_engine_that_died(engine: Recorder) -> None:
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
 
 
+def other_families_see_every_frame_in_their_own_words(folder: Path) -> None:
+    """An engine each. What their processors would write is in test_families.py."""
+    for family, written in {
+        "internvl": [f"Frame{number}: <img>" for number in range(1, 9)],
+        "smolvlm": ["series of eight frames from a 0:00:02", "Frame from 00:05:<fake_token_around_image><global-img>"],
+    }.items():
+        engine = load(family, folder / family)
+        made = engine.ask(ask(seeds=(11, 12)), ask("odd", frames=frames(n=3)))
+        assert {completion.error for completion in made.values()} == {None}, family
+        assert all(it.expected_prompt_tokens == it.prompt_tokens for it in made.values()), family
+        assert made["r", 0].text != made["r", 1].text, family
+        longest = max(engine.prompts, key=len)
+        assert [part for part in written if part in longest] == written, family
+        engine.inner.close()
+
+
 def test_the_real_engine(
     engine: Recorder, subtests: pytest.Subtests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,6 +272,8 @@ def test_the_real_engine(
         the_demo_clips_are_captioned(engine, tmp_path / "root", monkeypatch)
     with subtests.test("a_core_that_is_killed_is_an_engine_that_died"):
         a_core_that_is_killed_is_an_engine_that_died(engine)
+    with subtests.test("other_families_see_every_frame_in_their_own_words"):
+        other_families_see_every_frame_in_their_own_words(tmp_path)
 
 
 def test_a_field_that_vllm_does_not_have_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:

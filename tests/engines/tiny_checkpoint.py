@@ -1,17 +1,29 @@
 """Checkpoints of real architectures with random weights, some megabytes each: gibberish, but the real code paths.
 
-python -m tests.engines.tiny_checkpoint FOLDER [qwen3_vl | qwen2_5_vl]
+python -m tests.engines.tiny_checkpoint FOLDER [qwen3_vl | qwen2_5_vl | internvl | smolvlm]
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 SPECIAL = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
     "<|image_pad|>", "<|video_pad|>",
 )  # fmt: skip
+SPECIAL_OF_OTHERS = {
+    "internvl": {
+        "start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>",
+        "video_token": "<video>",
+    },
+    "smolvlm": {
+        "image_token": "<image>", "fake_image_token": "<fake_token_around_image>", "global_image_token": "<global-img>",
+        "end_of_utterance_token": "<end_of_utterance>", "video_token": "<video>",
+    },
+}  # fmt: skip
+"""Tokens of families that are not Qwen's, under the names by which their processors ask a tokenizer for them."""
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
 <|im_start|>{{ message.role }}
@@ -25,6 +37,29 @@ CHAT_TEMPLATE = """\
 {%- if add_generation_prompt -%}<|im_start|>assistant
 {% endif -%}
 """
+CHAT_TEMPLATE_OF_INTERNVL = """\
+{%- for message in messages -%}
+<|im_start|>{{ message.role }}
+{% if message.content is string %}{{ message.content }}{% else %}
+{%- for part in message.content -%}
+{%- if part.type == 'video' %}{{ '<video>\\n' }}
+{%- elif part.type == 'image' %}{{ '<IMG_CONTEXT>\\n' }}
+{%- else %}{{ part.text }}{% endif -%}
+{%- endfor -%}{% endif %}<|im_end|>
+{% endfor -%}
+{%- if add_generation_prompt -%}<|im_start|>assistant
+{% endif -%}
+"""
+CHAT_TEMPLATE_OF_SMOLVLM = """\
+<|im_start|>{% for message in messages -%}
+{{ message.role | capitalize }}{{ ':' if message.content[0].type == 'image' else ': ' }}
+{%- for part in message.content -%}
+{%- if part.type == 'text' %}{{ part.text }}{% elif part.type in ('image', 'video') %}<{{ part.type }}>{% endif -%}
+{%- endfor -%}<end_of_utterance>
+{% endfor -%}
+{%- if add_generation_prompt -%}Assistant:{% endif -%}
+"""
+"""As SmolVLM2's own: contents are lists of parts, and a string would leave nothing behind."""
 SIDE = {"qwen3_vl": 16, "qwen2_5_vl": 14}
 """Pixels of a patch; a visual token is two by two patches."""
 
@@ -34,8 +69,8 @@ def make_checkpoint(folder: Path, family: str = "qwen3_vl") -> Path:
     import torch
 
     torch.manual_seed(0)
-    tokenizer = _tokenizer()
-    model, processor = (_qwen3_vl if family == "qwen3_vl" else _qwen2_5_vl)(tokenizer)
+    make = {"qwen3_vl": _qwen3_vl, "qwen2_5_vl": _qwen2_5_vl, "internvl": _internvl, "smolvlm": _smolvlm}[family]
+    model, processor = make(_tokenizer(SPECIAL_OF_OTHERS.get(family, {})))
     model.to(torch.bfloat16).save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
@@ -76,7 +111,8 @@ def make_shape_of_qwen3_vl_8b(folder: Path) -> Path:
     return folder
 
 
-def _tokenizer() -> Any:
+def _tokenizer(named: Mapping[str, str] = MappingProxyType({})) -> Any:
+    """Return a tokenizer of Qwen's special tokens and of those that a processor asks for by name."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -85,7 +121,10 @@ def _tokenizer() -> Any:
     bpe.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=900, special_tokens=list(SPECIAL), initial_alphabet=alphabet, show_progress=False
+        vocab_size=900,
+        special_tokens=[*SPECIAL, *named.values()],
+        initial_alphabet=alphabet,
+        show_progress=False,
     )
     bpe.train_from_iterator(_words(), trainer)
     tokenizer = PreTrainedTokenizerFast(
@@ -93,7 +132,10 @@ def _tokenizer() -> Any:
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         additional_special_tokens=list(SPECIAL[1:]),
+        **({"extra_special_tokens": dict(named)} if named else {}),
     )
+    if named:
+        return tokenizer
     tokenizer.chat_template = CHAT_TEMPLATE
     tokenizer.image_token, tokenizer.video_token = "<|image_pad|>", "<|video_pad|>"
     return tokenizer
@@ -171,6 +213,61 @@ def _qwen2_5_vl(tokenizer: Any) -> tuple[Any, Any]:
     image = Qwen2VLImageProcessor(patch_size=14, merge_size=2)
     processor = Qwen2_5_VLProcessor(image, tokenizer, video, chat_template=CHAT_TEMPLATE)
     return Qwen2_5_VLForConditionalGeneration(config), processor
+
+
+def _internvl(tokenizer: Any) -> tuple[Any, Any]:
+    from transformers import (
+        GotOcr2ImageProcessor,
+        InternVLConfig,
+        InternVLForConditionalGeneration,
+        InternVLProcessor,
+        InternVLVideoProcessor,
+    )
+
+    text, _, _ = _common(tokenizer)
+    side, tokens = {"height": 56, "width": 56}, 4  # 4 by 4 patches, of which 4 make a token
+    config = InternVLConfig(
+        text_config={**text, "model_type": "qwen2", "num_attention_heads": 2, "num_key_value_heads": 1},
+        vision_config={
+            "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "patch_size": [14, 14], "image_size": [56, 56],
+        },
+        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"), image_seq_length=tokens, downsample_ratio=0.5,
+        tie_word_embeddings=True,
+    )  # fmt: skip
+    processor = InternVLProcessor(
+        GotOcr2ImageProcessor(size=side), tokenizer, InternVLVideoProcessor(size=side), image_seq_length=tokens,
+        chat_template=CHAT_TEMPLATE_OF_INTERNVL,
+    )  # fmt: skip
+    return InternVLForConditionalGeneration(config), processor
+
+
+def _smolvlm(tokenizer: Any) -> tuple[Any, Any]:
+    from transformers import (
+        SmolVLMConfig,
+        SmolVLMForConditionalGeneration,
+        SmolVLMImageProcessor,
+        SmolVLMProcessor,
+        SmolVLMVideoProcessor,
+    )
+
+    text, _, _ = _common(tokenizer)
+    side = {"longest_edge": 64}
+    config = SmolVLMConfig(
+        text_config={**text, "model_type": "llama", "num_attention_heads": 2, "num_key_value_heads": 1},
+        vision_config={
+            "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "patch_size": 16, "image_size": 64,
+        },
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"), scale_factor=2, tie_word_embeddings=True,
+        pad_token_id=0,
+    )  # fmt: skip
+    image = SmolVLMImageProcessor(size={"longest_edge": 256}, max_image_size=side)
+    video = SmolVLMVideoProcessor(size=side, max_image_size=side)
+    processor = SmolVLMProcessor(
+        image, tokenizer, video, image_seq_len=4, chat_template=CHAT_TEMPLATE_OF_SMOLVLM
+    )  # 4 by 4 patches, of which 4 make a token
+    return SmolVLMForConditionalGeneration(config), processor
 
 
 _LIMITS_OF_QWEN3 = {"shortest_edge": 4096, "longest_edge": 25_165_824}
