@@ -13,6 +13,7 @@ from caption_assets.imports import data_juicer, nemo_curator
 from caption_assets.imports.delivery import Delivery
 from caption_assets.imports.enter import bring_files, enter
 from caption_assets.ledger.database import Ledger
+from caption_assets.locks import batches_to_ourselves
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
 from caption_assets.uploads.batches import check_batch_name
@@ -32,15 +33,16 @@ def import_batch(
     """Import `path` as a batch, by default named like it; return the exit status."""
     name = check_batch_name(batch if batch is not None else (path.resolve().name if path.is_dir() else path.stem))
     delivery = READERS[form](path)
-    new = bring_files(root, delivery, name)
-    result = execute(name, "signal", root, settings, quiet=as_json, assets=WINDOWS)
-    faults = faults_of(result)
-    if faults:
-        for fault in faults:
-            click.echo(f"failed: {fault}", err=True)
-        return FAILED
     ledger = Ledger(root)
-    entered = enter(root, ledger, delivery, name, settings, new)
+    # From the first file to the last caption, so that the sensor does not have a run caption the batch in between.
+    with batches_to_ourselves(root, [name]):
+        new = bring_files(root, delivery, name)
+        result = execute(name, "signal", root, settings, quiet=as_json, assets=WINDOWS)
+        if faults := faults_of(result):
+            for fault in faults:
+                click.echo(f"failed: {fault}", err=True)
+            return FAILED
+        entered = enter(root, ledger, delivery, name, settings, new)
     problems = [*entered.problems, *(f"{row['name']}: {row['error']}" for row in _bad_files(ledger, name))]
     if as_json:
         echo_json({**entered.__dict__, "batch": name, "problems": problems})

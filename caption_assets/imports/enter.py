@@ -85,7 +85,10 @@ def _write_sidecar(path: Path, words: str, delivery: Delivery) -> None:
 def enter(
     root: RootFolder, ledger: Ledger, delivery: Delivery, batch: str, settings: Settings, new_videos: int
 ) -> Entered:
-    """Enter a delivery whose videos are in the batch and cut into windows. Waits for a run that works on the batch.
+    """Enter a delivery whose videos are in the batch and cut into windows.
+
+    Waits for a run that works on the batch. Who cuts the windows keeps the batch from then on, or another run may
+    caption them in between, and what is delivered stands beside its captions.
 
     Done again, it enters nothing twice.
 

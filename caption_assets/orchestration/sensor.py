@@ -11,12 +11,13 @@ key made of the files' fingerprint keeps a state from being run twice, whatever 
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import dagster as dg
 
 from caption_assets.ledger.database import Ledger
+from caption_assets.locks import is_being_worked_on
 from caption_assets.orchestration.partitions import video_batches
 from caption_assets.orchestration.resources import RootResource
 from caption_assets.root import RootFolder
@@ -146,8 +147,14 @@ def run_key(root: RootFolder, batch: UploadedBatch, recorded: Sequence[Mapping[s
     return f"{batch.name}:{step}"
 
 
-def choose(batches: Sequence[UploadedBatch], ledger: Ledger, before: Cursor) -> Choice:
-    """Return the batches to run now: those with new work that look as they did at the last tick, or are marked."""
+def choose(
+    batches: Sequence[UploadedBatch], ledger: Ledger, before: Cursor, is_being_worked_on: Callable[[str], bool]
+) -> Choice:
+    """Return the batches to run now: those with new work that look as they did at the last tick, or are marked.
+
+    One that somebody works on is left for a later tick: it may be an import, which has new files to its end and then
+    none, or a run, which a second one would only wait for.
+    """
     buckets: dict[int, list[UploadedBatch]] = {}
     for batch in batches:
         buckets.setdefault(batch.bucket, []).append(batch)
@@ -161,7 +168,8 @@ def choose(batches: Sequence[UploadedBatch], ledger: Ledger, before: Cursor) -> 
     new = with_new_work(open_, ledger)
     asked = [batch for batch in new if before.marks.get(batch.mark, False)]
     pending = [batch for batch in new if not before.marks.get(batch.mark, False)]
-    wanted = [batch for batch in pending if batch.bucket in settled or batch.mark in before.marks or batch.is_ready]
+    whole = [batch for batch in pending if batch.bucket in settled or batch.mark in before.marks or batch.is_ready]
+    wanted = [batch for batch in whole if not is_being_worked_on(batch.name)]
     # In the order of buckets, so that a tick finishes as many of them as it can.
     chosen = wanted[:MAX_RUNS_PER_TICK]
     names = {batch.name for batch in chosen}
@@ -191,7 +199,7 @@ def new_uploads_sensor(job_name: str) -> dg.SensorDefinition:
         for sentence in refused:
             context.log.warning(sentence)
         before = Cursor.parse(context.cursor)
-        choice = choose(batches, root.ledger, before)
+        choice = choose(batches, root.ledger, before, lambda batch: is_being_worked_on(root.folder, batch))
         wanted = {batch.name for batch in choice.chosen}
         recorded = root.ledger.named("registered_files", batches=sorted(wanted)) if wanted else []
         if not before.seen and batches:
@@ -217,5 +225,5 @@ def _why_nothing(n_batches: int, n_waiting: int) -> str:
     if not n_batches:
         return "there is no batch below uploads/"
     if n_waiting:
-        return f"{n_waiting} of {n_batches} batches may still be being written; the next tick looks again"
+        return f"{n_waiting} of {n_batches} batches may still be being written or worked on; the next tick looks again"
     return f"nothing new in {n_batches} batches"

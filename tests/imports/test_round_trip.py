@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from caption_assets.cli import imports
 from caption_assets.cli.imports import import_batch
 from caption_assets.export.formats import EXPORTS
 from caption_assets.export.selection import ExportOptions
 from caption_assets.ledger.database import Ledger
+from caption_assets.locks import is_being_worked_on
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
 from tests.orchestration.running import query, run_job, table
@@ -64,6 +66,30 @@ def test_export_import_export_gives_the_same_bytes(captioned: Path, tmp_path: Pa
         assert export(root, form, tmp_path / "four", keep_original=False) == alone
     else:
         assert [row["enhanced_caption"] for row in table(root)] == [row["enhanced_caption"] for row in table(captioned)]
+
+
+def test_nobody_else_works_on_a_batch_from_its_first_file_to_its_last_caption(
+    captioned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export(captioned, "data-juicer", tmp_path / "one")
+    root, taken = tmp_path / "root", {}
+
+    def watched(name: str) -> None:
+        work = getattr(imports, name)
+
+        def step(*arguments: object, **options: object) -> object:
+            before = is_being_worked_on(RootFolder.at(root), "b")
+            done = work(*arguments, **options)
+            taken[name] = (before, is_being_worked_on(RootFolder.at(root), "b"))
+            return done
+
+        monkeypatch.setattr(imports, name, step)
+
+    for name in ("bring_files", "execute", "enter"):
+        watched(name)
+    assert bring(root, "data-juicer", tmp_path / "one" / "b") == 0
+    assert taken == {"bring_files": (True, True), "execute": (True, True), "enter": (True, True)}
+    assert not is_being_worked_on(RootFolder.at(root), "b")
 
 
 def test_the_layout_is_nemo_curator_s(captioned: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from caption_assets.definitions import defs
 from caption_assets.ledger.database import Ledger
+from caption_assets.locks import batches_to_ourselves
 from caption_assets.orchestration import sensor as sensor_module
 from caption_assets.orchestration.resources import RootResource
 from caption_assets.root import RootFolder
@@ -122,6 +123,24 @@ def test_a_file_that_is_written_in_place_without_growing_is_left_alone_too(watch
         os.utime(path, ns=(second * 10**9, second * 10**9))
         assert watcher.tick() == []
     assert watcher.batches() == ["b"]
+
+
+def test_a_batch_that_somebody_works_on_is_left_for_a_later_tick(watcher):
+    upload(watcher.root, "imported")
+    upload(watcher.root, "other")
+    (watcher.root / "uploads" / "imported" / "_READY").touch()
+    with batches_to_ourselves(RootFolder.at(watcher.root), ["imported"]):
+        assert [watcher.batches() for _ in range(4)] == [[], ["other"], [], []]
+        assert "worked on" in watcher.skipped
+    assert [watcher.batches() for _ in range(3)] == [["imported"], [], []]
+
+
+def test_what_an_import_has_entered_asks_for_no_run(watcher):
+    with batches_to_ourselves(RootFolder.at(watcher.root), ["imported"]):
+        upload(watcher.root, "imported")
+        assert [watcher.batches() for _ in range(3)] == [[], [], []]
+        record(watcher.root, "imported")
+    assert [watcher.batches() for _ in range(3)] == [[], [], []]
 
 
 def test_a_file_named_ready_takes_the_batch_at_the_first_tick_and_once(watcher):
