@@ -114,7 +114,7 @@ def speed(folder: Path, runs: int) -> None:
 def peers(folder: Path, runs: int) -> None:
     """Cutting windows and previews against the way described of the peers."""
     rows = []
-    for film in (FILMS[0], FILMS[2]):
+    for film in FILMS[:4]:
         path = make(folder, film)
         facts = probe_clip(path)
         times = in_turn(

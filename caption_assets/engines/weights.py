@@ -28,6 +28,8 @@ SLICES, SLICE_BYTES = 64, 1 << 16
 UNREAD_SUFFIXES = (".md", ".png", ".jpg", ".jpeg", ".gif", ".mp4", ".pdf")
 """Files of a model folder that no engine reads."""
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
+INVENTED = "dummy"
+"""The `load_format` of vLLM that fills a model with random numbers: for benchmarks, a config is all it takes."""
 NEVER_FETCHED = ("*.onnx", "onnx/*", "*.h5", "*.msgpack", "*.tflite", "*.ot", "original/*", "*.gguf")
 """Weights in formats that neither vLLM nor Transformers reads from a folder."""
 FETCHED_NOTE = ".caption_assets.json"
@@ -73,8 +75,14 @@ def fetch(spec: EngineSpec) -> Path:
         WeightsError: they cannot be fetched.
     """
     model = locate(spec)
-    if model.path is not None and _is_complete(model.path):
+    invents = spec.engine_kwargs.get("load_format") == INVENTED
+    if model.path is not None and (invents or _is_complete(model.path)):
         return model.path
+    if model.path is not None and not COMMIT.fullmatch(model.revision):
+        raise WeightsError(
+            f"{spec.model}: {model.path} holds no weights, or not every shard that its index names; copy the missing "
+            f"files ({', '.join(WEIGHT_SUFFIXES)}) into it, or delete it if it came from the hub: it is fetched again"
+        )
     place = model.fetch_into or _hub_cache()
     place.mkdir(parents=True, exist_ok=True)
     lock = FileLock(place.parent / f".{place.name}.lock" if model.fetch_into else place / f".{_slug(model.id)}.lock")

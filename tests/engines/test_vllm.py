@@ -48,12 +48,13 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     recorder.inner.close()
 
 
-def load(family: str, folder: Path) -> "Recorder":
+def load(family: str, folder: Path, **engine_kwargs: object) -> "Recorder":
     from caption_assets.engines.vllm import VllmEngine
     from tests.engines.tiny_checkpoint import make_checkpoint
 
     made = make_checkpoint(folder, family)
-    spec = EngineSpec("caption", str(made), engine_kwargs={"max_model_len": MAX_MODEL_LEN, "dtype": "bfloat16"})
+    fields = {"max_model_len": MAX_MODEL_LEN, "dtype": "bfloat16", **engine_kwargs}
+    spec = EngineSpec("caption", str(made), engine_kwargs=fields)
     return Recorder(VllmEngine(spec, MANAGED_KWARGS), spec)
 
 
@@ -241,12 +242,17 @@ def a_core_that_is_killed_is_an_engine_that_died(engine: Recorder) -> None:
 
 
 def other_families_see_every_frame_in_their_own_words(folder: Path) -> None:
-    """An engine each. What their processors would write is in test_families.py."""
-    for family, written in {
-        "internvl": [f"Frame{number}: <img>" for number in range(1, 9)],
-        "smolvlm": ["series of eight frames from a 0:00:02", "Frame from 00:05:<fake_token_around_image><global-img>"],
-    }.items():
-        engine = load(family, folder / family)
+    """An engine each. Those that Transformers has are compared with their processors in test_families.py."""
+    own_code = {"trust_remote_code": True, "load_format": "dummy"}
+    for family, fields, written in (
+        ("internvl_chat", own_code, [f"Frame{number}: <img>" for number in range(1, 9)]),
+        (
+            "smolvlm",
+            {},
+            ["series of eight frames from a 0:00:02", "Frame from 00:05:<fake_token_around_image><global-img>"],
+        ),
+    ):
+        engine = load(family, folder / family, **fields)
         made = engine.ask(ask(seeds=(11, 12)), ask("odd", frames=frames(n=3)))
         assert {completion.error for completion in made.values()} == {None}, family
         assert all(it.expected_prompt_tokens == it.prompt_tokens for it in made.values()), family

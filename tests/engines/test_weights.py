@@ -125,6 +125,14 @@ def test_a_shard_that_is_missing_is_fetched(tmp_path: Path, hub: Hub):
     assert hub.asked.count(f"fetch org/tiny {COMMIT}") == 2
 
 
+def test_a_folder_without_weights_is_told_and_will_do_where_they_are_invented(tmp_path: Path, hub: Hub):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(WeightsError, match=rf"{tmp_path} holds no weights, .* copy the missing files \(.safetensors"):
+        fetch(spec(str(tmp_path)))
+    assert fetch(spec(str(tmp_path), engine_kwargs={"load_format": "dummy"})) == tmp_path
+    assert hub.asked == []
+
+
 def test_what_cannot_be_had_says_why(hub: Hub, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(WeightsError, match=r"org/other: the hub has no such model"):
         locate(spec("org/other"))

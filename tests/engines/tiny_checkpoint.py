@@ -1,6 +1,6 @@
 """Checkpoints of real architectures with random weights, some megabytes each: gibberish, but the real code paths.
 
-python -m tests.engines.tiny_checkpoint FOLDER [qwen3_vl | qwen2_5_vl | internvl | smolvlm]
+python -m tests.engines.tiny_checkpoint FOLDER [qwen3_vl | qwen2_5_vl | internvl | internvl_chat | smolvlm]
 """
 
 import sys
@@ -18,6 +18,7 @@ SPECIAL_OF_OTHERS = {
         "start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>",
         "video_token": "<video>",
     },
+    "internvl_chat": {"start_image_token": "<img>", "end_image_token": "</img>", "image_token": "<IMG_CONTEXT>"},
     "smolvlm": {
         "image_token": "<image>", "fake_image_token": "<fake_token_around_image>", "global_image_token": "<global-img>",
         "end_of_utterance_token": "<end_of_utterance>", "video_token": "<video>",
@@ -50,6 +51,27 @@ CHAT_TEMPLATE_OF_INTERNVL = """\
 {%- if add_generation_prompt -%}<|im_start|>assistant
 {% endif -%}
 """
+CHAT_TEMPLATE_OF_INTERNVL_CHAT = """\
+{%- for message in messages -%}
+<|im_start|>{{ message.role }}
+{{ message.content }}<|im_end|>
+{% endfor -%}
+{%- if add_generation_prompt -%}<|im_start|>assistant
+{% endif -%}
+"""
+CODE_OF_INTERNVL_CHAT = """\
+from transformers import PretrainedConfig, Qwen2Config
+
+
+class InternVLChatConfig(PretrainedConfig):
+    model_type = "internvl_chat"
+    has_no_defaults_at_init = True
+
+    def __init__(self, text_config=None, vision_config=None, **fields):
+        self.text_config = Qwen2Config(**(text_config or {}))
+        self.vision_config = PretrainedConfig(**(vision_config or {}))
+        super().__init__(**fields)
+"""
 CHAT_TEMPLATE_OF_SMOLVLM = """\
 <|im_start|>{% for message in messages -%}
 {{ message.role | capitalize }}{{ ':' if message.content[0].type == 'image' else ': ' }}
@@ -69,6 +91,8 @@ def make_checkpoint(folder: Path, family: str = "qwen3_vl") -> Path:
     import torch
 
     torch.manual_seed(0)
+    if family == "internvl_chat":
+        return _internvl_chat(folder)
     make = {"qwen3_vl": _qwen3_vl, "qwen2_5_vl": _qwen2_5_vl, "internvl": _internvl, "smolvlm": _smolvlm}[family]
     model, processor = make(_tokenizer(SPECIAL_OF_OTHERS.get(family, {})))
     model.to(torch.bfloat16).save_pretrained(folder)
@@ -240,6 +264,35 @@ def _internvl(tokenizer: Any) -> tuple[Any, Any]:
         chat_template=CHAT_TEMPLATE_OF_INTERNVL,
     )  # fmt: skip
     return InternVLForConditionalGeneration(config), processor
+
+
+def _internvl_chat(folder: Path) -> Path:
+    """Write InternVL as its makers do: with code of their own for the config, and no processor. Without weights.
+
+    Only vLLM has the rest of it: load it with `trust_remote_code` and `load_format=dummy`.
+    """
+    import json
+
+    tokenizer = _tokenizer(SPECIAL_OF_OTHERS["internvl_chat"])
+    tokenizer.chat_template = CHAT_TEMPLATE_OF_INTERNVL_CHAT
+    tokenizer.save_pretrained(folder)
+    text, _, _ = _common(tokenizer)
+    text |= {"model_type": "qwen2", "num_attention_heads": 2, "num_key_value_heads": 1}
+    config = {
+        "model_type": "internvl_chat", "architectures": ["InternVLChatModel"], "dtype": "bfloat16",
+        "auto_map": {"AutoConfig": "configuration_internvl_chat.InternVLChatConfig"},
+        "text_config": {**text, "architectures": ["Qwen2ForCausalLM"]},
+        "vision_config": {
+            "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "patch_size": 14, "image_size": 56, "qkv_bias": True, "qk_normalization": False, "layer_norm_eps": 1e-6,
+            "hidden_act": "gelu", "norm_type": "layer_norm", "initializer_factor": 0.1,
+        },
+        "force_image_size": 56, "downsample_ratio": 0.5, "select_layer": -1, "ps_version": "v2",
+        "dynamic_image_size": True, "use_thumbnail": True, "min_dynamic_patch": 1, "max_dynamic_patch": 12,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (folder / "configuration_internvl_chat.py").write_text(CODE_OF_INTERNVL_CHAT, encoding="utf-8")
+    return folder
 
 
 def _smolvlm(tokenizer: Any) -> tuple[Any, Any]:

@@ -66,14 +66,6 @@ mutation StartSensor($selector: SensorSelector!) {
 NODES = """
 { assetNodes {
   assetKey { path }
-  assetPartitionStatuses { ... on DefaultPartitionStatuses { materializedPartitions failedPartitions } }
-  assetChecksOrError { ... on AssetChecks { checks { name executionForLatestMaterialization { status } } } }
-} }
-"""
-
-NODES = """
-{ assetNodes {
-  assetKey { path }
   assetPartitionStatuses { ... on DefaultPartitionStatuses { materializedPartitions } }
   assetChecksOrError { ... on AssetChecks { checks { name executionForLatestMaterialization { status } } } }
 } }
@@ -148,9 +140,9 @@ class DagsterDev:
         self.process.wait(timeout=10)
 
 
-@pytest.fixture(scope="module")
-def dev(tmp_path_factory) -> Iterator[DagsterDev]:
-    running = DagsterDev(tmp_path_factory.mktemp("dagster"))
+@pytest.fixture
+def dev(tmp_path: Path) -> Iterator[DagsterDev]:
+    running = DagsterDev(tmp_path)
     try:
         running.wait_until_up()
         yield running
@@ -158,9 +150,8 @@ def dev(tmp_path_factory) -> Iterator[DagsterDev]:
         running.end()
 
 
-@pytest.fixture(scope="module")
-def backfill(dev) -> dict[str, Any]:
-    """A backfill of all six assets over three batches, launched as the UI does and finished."""
+def launch_backfill(dev: DagsterDev) -> dict[str, Any]:
+    """Launch a backfill of all six assets over three batches as the UI does; return it when it is finished."""
     for batch in BATCHES:
         added = dev.ask(ADD_PARTITION, partitionsDefName="video_batch", partitionKey=batch, repo=REPOSITORY)
         assert added["addDynamicPartition"]["__typename"] == "AddDynamicPartitionSuccess", added
@@ -197,7 +188,7 @@ def turn_on_the_sensor(dev: DagsterDev) -> None:
     assert started["__typename"] == "Sensor", started
 
 
-def test_a_backfill_over_three_batches_launched_from_the_ui_ends_green(dev, backfill):
+def a_backfill_over_three_batches_launched_from_the_ui_ends_green(dev: DagsterDev, backfill: dict[str, Any]) -> None:
     assert (backfill["status"], backfill["error"]) == ("COMPLETED_SUCCESS", None), dev.log[-6000:]
     assert backfill["runs"]
     assert {run["status"] for run in backfill["runs"]} == {"SUCCESS"}
@@ -211,7 +202,7 @@ def test_a_backfill_over_three_batches_launched_from_the_ui_ends_green(dev, back
     )
 
 
-def test_the_sensor_turned_on_adds_a_new_batch_and_runs_it(dev, backfill):
+def the_sensor_turned_on_adds_a_new_batch_and_runs_it(dev: DagsterDev, backfill: dict[str, Any]) -> None:
     dev.wait_for((dev.root / "exports" / "south" / "captions.jsonl").is_file, "the sensor's run is over")
     assert [row["status"] for row in table(dev.root, "south")] == ["captioned"]
     runs = dev.ask("{ runsOrError { ... on Runs { results { tags { key value } } } } }")["runsOrError"]["results"]
@@ -221,7 +212,9 @@ def test_the_sensor_turned_on_adds_a_new_batch_and_runs_it(dev, backfill):
     assert by_sensor[0]["dagster/run_key"].startswith("south:")
 
 
-def test_every_asset_is_materialized_for_every_batch_and_its_checks_have_passed(dev, backfill):
+def every_asset_is_materialized_for_every_batch_and_its_checks_passed(
+    dev: DagsterDev, backfill: dict[str, Any]
+) -> None:
     def nodes() -> list[dict[str, Any]]:
         return dev.ask(NODES)["assetNodes"]
 
@@ -237,9 +230,22 @@ def test_every_asset_is_materialized_for_every_batch_and_its_checks_have_passed(
     assert checks() == dict.fromkeys(CHECKS, "SUCCEEDED")
 
 
-def test_the_log_has_no_warning_that_the_project_could_avoid(dev, backfill):
+def the_log_has_no_warning_that_the_project_could_avoid(dev: DagsterDev, backfill: dict[str, Any]) -> None:
     suspicious = [line for line in dev.log.splitlines() if re.search(r"warn|error|traceback|deprecat", line, re.I)]
     assert [line for line in suspicious if not any(re.search(known, line) for known in UNAVOIDABLE)] == []
+
+
+def test_dagster_dev(dev: DagsterDev, subtests: pytest.Subtests) -> None:
+    """One test, since test processes cannot share the server, and to start it costs more than all the claims."""
+    backfill = launch_backfill(dev)
+    for claim in (
+        a_backfill_over_three_batches_launched_from_the_ui_ends_green,
+        the_sensor_turned_on_adds_a_new_batch_and_runs_it,
+        every_asset_is_materialized_for_every_batch_and_its_checks_passed,
+        the_log_has_no_warning_that_the_project_could_avoid,
+    ):
+        with subtests.test(claim.__name__):
+            claim(dev, backfill)
 
 
 def test_dagster_asset_materialize_does_a_batch_from_the_shell(tmp_path):
