@@ -1,4 +1,4 @@
-"""Locks of batches: one run, import that enters captions, or takedown that deletes works on a batch at a time."""
+"""Locks of batches: one run, import, or takedown that deletes works on a batch at a time."""
 
 import logging
 import threading

@@ -49,8 +49,8 @@ def ledger_reference() -> str:
         "In the database a row about a clip or a window also has `first_upload_at`, when a batch first held the clip: "
         "a statement\nthat joins on it, beside the id, reads that part of a table alone. `clip_first_uploads`, "
         "`batch_choices`,\n`batch_window_sets` and `batch_duplicates` are tables that every commit keeps up to date. "
-        "A window also has `window_id_md5`, by which\nit is found ten times as fast as by its text: "
-        "`WHERE window_id_md5 = md5_number_lower('w...')`.\n"
+        "A window also has `window_id_md5`,\n`md5_number_lower(window_id)`, by which it is found in a seventh of the "
+        "time; look at its id too, in a second step as in\n`sql/why_window.sql`.\n"
     )
     for table in TABLES.values():
         parts.append(f"## {table.name}\n\n{table.meaning}. Key: {', '.join(f'`{name}`' for name in table.key)}.\n")

@@ -366,7 +366,7 @@ def _internvl_tokens(config: Mapping[str, Any]) -> int:
 
 def _smolvlm(config: Mapping[str, Any], processor: Mapping[str, Any]) -> SmolVLM:
     if find_spec("num2words") is None:
-        raise EngineUnavailable("SmolVLM2 reads numbers as words: install num2words beside the engine")
+        raise EngineUnavailable("SmolVLM2 reads numbers as words, by a package that is missing: pip install num2words")
     vision = config.get("vision_config") or {}
     side = int((processor.get("max_image_size") or {}).get("longest_edge") or vision.get("image_size") or 512)
     patches = side // int(vision.get("patch_size", 16))

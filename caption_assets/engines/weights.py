@@ -138,13 +138,12 @@ def _locate(model: str, revision: str | None, model_dir: str | None) -> Model:
 def _locate_in(model_dir: Path, model: str, revision: str | None) -> Model:
     """Find the model below `model_dir`: the folder of its name, or `name@revision` where that holds another one."""
     plain = model_dir / model
-    if plain.is_dir() and any(_files(plain)):
-        note = _note(plain)
-        if revision is None or note.get("commit", "").startswith(revision) or revision == note.get("revision"):
-            return Model(model, _digest_of_folder(plain), plain)
-    folder = plain if revision is None else model_dir / f"{model}@{revision}"
-    if folder.is_dir() and any(_files(folder)):
+    note = _note(plain)
+    is_asked_for = revision is None or note.get("commit", "").startswith(revision) or revision == note.get("revision")
+    folder = plain if is_asked_for else model_dir / f"{model}@{revision}"
+    if _is_whole(folder):
         return Model(model, _digest_of_folder(folder), folder)
+    folder = plain if revision is None else model_dir / f"{model}@{revision}"
     return Model(model, _commit(model, revision), None, folder)
 
 
@@ -171,6 +170,14 @@ def _files(path: Path) -> Iterator[Path]:
         hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
         if file.is_file() and not hidden and file.suffix.lower() not in UNREAD_SUFFIXES:
             yield file
+
+
+def _is_whole(folder: Path) -> bool:
+    """Tell whether a folder of `model_dir` was fetched to the end, or filled by somebody.
+
+    Else it is being fetched, or was when that was ended: who gets its lock goes on with it.
+    """
+    return bool(_note(folder)) or (folder.is_dir() and _is_complete(folder))
 
 
 def _is_complete(path: Path) -> bool:

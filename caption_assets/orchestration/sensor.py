@@ -1,7 +1,8 @@
 """The sensor `new_uploads`: a folder below `uploads/` is a batch, a new or changed file in it requests a run.
 
 Files that are still being written are left alone: a batch is taken when the sizes and times of its files are the same
-at two ticks in a row, or when it holds a file named `_READY`.
+at two ticks in a row, or when it holds a file named `_READY`. So is a batch that a run, an import or a takedown works
+on.
 
 What was seen is kept in the cursor as one short hash per *bucket* of batches, so that the cursor has the same small
 size for ten batches and for ten thousand. Of a bucket that is still changing, the batches that wait or were requested
@@ -147,9 +148,7 @@ def run_key(root: RootFolder, batch: UploadedBatch, recorded: Sequence[Mapping[s
     return f"{batch.name}:{step}"
 
 
-def choose(
-    batches: Sequence[UploadedBatch], ledger: Ledger, before: Cursor, is_being_worked_on: Callable[[str], bool]
-) -> Choice:
+def choose(batches: Sequence[UploadedBatch], ledger: Ledger, before: Cursor, is_busy: Callable[[str], bool]) -> Choice:
     """Return the batches to run now: those with new work that look as they did at the last tick, or are marked.
 
     One that somebody works on is left for a later tick: it may be an import, which has new files to its end and then
@@ -165,11 +164,13 @@ def choose(
     done = {number for number, text in hashes.items() if before.seen.get(number) == (text, True)}
     settled = {number for number, text in hashes.items() if before.seen.get(number, ("", False))[0] == text} - done
     open_ = [batch for number, members in sorted(buckets.items()) if number not in done for batch in members]
+    # Before the ledger is asked: an import that ends in between has entered its files by then.
+    busy = {batch.name for batch in open_ if is_busy(batch.name)}
     new = with_new_work(open_, ledger)
     asked = [batch for batch in new if before.marks.get(batch.mark, False)]
     pending = [batch for batch in new if not before.marks.get(batch.mark, False)]
     whole = [batch for batch in pending if batch.bucket in settled or batch.mark in before.marks or batch.is_ready]
-    wanted = [batch for batch in whole if not is_being_worked_on(batch.name)]
+    wanted = [batch for batch in whole if batch.name not in busy]
     # In the order of buckets, so that a tick finishes as many of them as it can.
     chosen = wanted[:MAX_RUNS_PER_TICK]
     names = {batch.name for batch in chosen}

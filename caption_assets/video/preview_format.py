@@ -157,8 +157,12 @@ class PreviewEncoder:
         context.thread_count = 1
         context.color_range, context.colorspace = ColorRange.MPEG, BT601_MATRIX
         context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.IEC61966_2_1
-        with keeping_priority():
-            self._container.start_encoding()
+        try:
+            with keeping_priority():
+                self._container.start_encoding()
+        except BaseException:
+            self._container.close()
+            raise
 
     def add(self, rgb: NDArray[np.uint8], start_ms: int) -> None:
         """Take the next picture, (height, width, 3) of any size, shown from `start_ms` on."""

@@ -5,6 +5,7 @@ one that opens it, which keeps it for good. Nothing else runs on a core while su
 until another is ready never lets that one run: a machine stood still for minutes after its first AVIF.
 """
 
+import logging
 import os
 import sys
 import threading
@@ -12,7 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+LOG = logging.getLogger(__name__)
+
 _TASKS = Path("/proc/self/task")
+_one_at_a_time = threading.Lock()
+"""Two threads that look at each other's schedules would give back what the other was about to."""
 
 
 @contextmanager
@@ -21,18 +26,23 @@ def keeping_priority() -> Iterator[None]:
     if sys.platform != "linux" or not _TASKS.is_dir():
         yield
         return
-    before = _schedules()
-    own = before[threading.get_native_id()]
+    with _one_at_a_time:
+        before, own = _schedules(), _schedule_of(0)
+        try:
+            yield
+        finally:
+            for thread, schedule in _schedules().items():
+                if schedule != (wanted := before.get(thread, own)):
+                    _schedule(thread, *wanted)
+
+
+def _schedule(thread: int, policy: int, priority: int) -> None:
     try:
-        yield
-    finally:
-        for thread, schedule in _schedules().items():
-            if schedule != (wanted := before.get(thread, own)):
-                policy, priority = wanted
-                try:
-                    os.sched_setscheduler(thread, policy, os.sched_param(priority))
-                except ProcessLookupError:
-                    continue  # it has ended
+        os.sched_setscheduler(thread, policy, os.sched_param(priority))
+    except ProcessLookupError:
+        return  # it has ended
+    except PermissionError:
+        LOG.warning("a library changed how thread %d is scheduled, and this process may not change it back", thread)
 
 
 def _schedules() -> dict[int, tuple[int, int]]:
@@ -40,7 +50,12 @@ def _schedules() -> dict[int, tuple[int, int]]:
     found = {}
     for thread in (int(path.name) for path in _TASKS.iterdir()):
         try:
-            found[thread] = (os.sched_getscheduler(thread), os.sched_getparam(thread).sched_priority)
+            found[thread] = _schedule_of(thread)
         except ProcessLookupError:
             continue
     return found
+
+
+def _schedule_of(thread: int) -> tuple[int, int]:
+    """Return policy and priority of a thread; 0 is the one that asks."""
+    return os.sched_getscheduler(thread), os.sched_getparam(thread).sched_priority

@@ -253,13 +253,19 @@ def other_families_see_every_frame_in_their_own_words(folder: Path) -> None:
         ),
     ):
         engine = load(family, folder / family, **fields)
-        made = engine.ask(ask(seeds=(11, 12)), ask("odd", frames=frames(n=3)))
-        assert {completion.error for completion in made.values()} == {None}, family
-        assert all(it.expected_prompt_tokens == it.prompt_tokens for it in made.values()), family
-        assert made["r", 0].text != made["r", 1].text, family
-        longest = max(engine.prompts, key=len)
-        assert [part for part in written if part in longest] == written, family
-        engine.inner.close()
+        try:
+            sees_every_frame(engine, written)
+        finally:
+            engine.inner.close()
+
+
+def sees_every_frame(engine: Recorder, written: list[str]) -> None:
+    made = engine.ask(ask(seeds=(11, 12)), ask("odd", frames=frames(n=3)))
+    assert {completion.error for completion in made.values()} == {None}
+    assert all(it.expected_prompt_tokens == it.prompt_tokens for it in made.values())
+    assert made["r", 0].text != made["r", 1].text
+    longest = max(engine.prompts, key=len)
+    assert [part for part in written if part in longest] == written
 
 
 def test_the_real_engine(

@@ -118,6 +118,18 @@ def test_what_was_fetched_into_model_dir_keeps_its_commit_until_somebody_changes
     assert (folder / "model.safetensors").read_bytes() == b"tuned further"
 
 
+def test_what_another_process_is_still_fetching_into_model_dir_is_waited_for(tmp_path: Path, hub: Hub):
+    there = spec("org/tiny", model_dir=str(tmp_path))
+    begun = tmp_path / "org" / "tiny"
+    begun.mkdir(parents=True)
+    (begun / "config.json").write_text("{}")
+    assert (locate(there).revision, locate(there).path) == (COMMIT, None)
+    assert fetch(there) == begun
+    assert (begun / "model.safetensors").is_file()
+    weights._locate.cache_clear()
+    assert (locate(there).revision, locate(there).path) == (COMMIT, begun)
+
+
 def test_a_shard_that_is_missing_is_fetched(tmp_path: Path, hub: Hub):
     folder = fetch(spec("org/tiny"))
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "model-2.safetensors"}}))
