@@ -21,6 +21,7 @@ from caption_assets.engines.families import (
     pair_times,
     video_clock,
 )
+from caption_assets.engines.frames import video_metadata
 from caption_assets.engines.protocol import EngineUnavailable, Message, PackedFrames
 
 TIMES = st.lists(st.floats(0, 90_000), min_size=1, max_size=40, unique_by=lambda time: round(time, 4)).map(sorted)
@@ -58,29 +59,31 @@ needs_transformers = pytest.mark.skipif(not importable(), reason="Transformers i
 SHAPES = [FrameShape(4, 252, 448), FrameShape(8, 256, 320), FrameShape(18, 1036, 584), FrameShape(6, 512, 1024)]
 
 
-@pytest.fixture(scope="module", params=["qwen3_vl", "qwen2_5_vl"])
+@pytest.fixture(scope="module")
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.engines.tiny_checkpoint import make_checkpoint
 
     return make_checkpoint(tmp_path_factory.mktemp("tiny") / request.param, request.param)
 
 
-def processed(folder: Path, prompt: str, shape: FrameShape, times: list[float], options: dict[str, object]) -> Any:
+def checkpoints_of(*families: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("checkpoint", families, indirect=True, scope="module")
+
+
+def processed(folder: Path, prompt: str, frames: PackedFrames, options: dict[str, object]) -> Any:
     import numpy as np
     from transformers import AutoProcessor
     from transformers.video_utils import VideoMetadata
 
-    clock = video_clock(times)
-    metadata = VideoMetadata(
-        total_num_frames=clock.total, fps=clock.fps, frames_indices=list(clock.indices), duration=clock.total / 1e6
-    )
-    video = np.zeros((shape.frames, shape.height, shape.width, 3), np.uint8)
+    metadata = VideoMetadata(**video_metadata(frames))
+    video = np.zeros((len(frames.jpegs), frames.height, frames.width, 3), np.uint8)
     return AutoProcessor.from_pretrained(folder)(
         text=[prompt], videos=[video], video_metadata=[metadata], do_sample_frames=False, **options
     )
 
 
 @needs_transformers
+@checkpoints_of("qwen3_vl", "qwen2_5_vl")
 @pytest.mark.parametrize("resize", [False, True], ids=["our size", "its own size"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_reckoned_tokens_and_grids_are_those_of_the_processor(checkpoint: Path, shape: FrameShape, resize: bool):
@@ -94,7 +97,7 @@ def test_reckoned_tokens_and_grids_are_those_of_the_processor(checkpoint: Path, 
     chat = ChatTemplate(tokenizer, read_chat_template(checkpoint), family)
     prompt = chat.render([Message("system", "Be brief."), Message("user", "What {is}\\this?", True)], frames)
 
-    made = processed(checkpoint, prompt, shape, times, family.processor_options(shape))
+    made = processed(checkpoint, prompt, frames, family.processor_options(shape))
 
     pairs, rows, columns = family.grid(shape)
     assert made["video_grid_thw"][0].tolist() == [pairs, 2 * rows, 2 * columns]
@@ -109,35 +112,28 @@ def test_reckoned_tokens_and_grids_are_those_of_the_processor(checkpoint: Path, 
         assert made["second_per_grid_ts"][0] == pytest.approx(2 * 0.37, rel=1e-4)
 
 
-@pytest.fixture(scope="module", params=["internvl", "smolvlm"])
-def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tests.engines.tiny_checkpoint import make_checkpoint
-
-    return make_checkpoint(tmp_path_factory.mktemp("tiny") / request.param, request.param)
-
-
 @needs_transformers
+@checkpoints_of("internvl", "smolvlm")
 @pytest.mark.parametrize("shape", [*SHAPES, FrameShape(1, 96, 64), FrameShape(23, 64, 640)], ids=str)
-def test_the_prompt_with_frames_is_the_one_that_the_model_s_own_video_processor_makes(other: Path, shape: FrameShape):
+def test_the_prompt_with_frames_is_the_one_that_the_model_s_own_video_processor_makes(
+    checkpoint: Path, shape: FrameShape
+):
     """Word by word: SmolVLM2's frames go as images, so what it reads around those of a video is ours to write."""
     import numpy as np
     from transformers import AutoProcessor
     from transformers.video_utils import VideoMetadata
 
-    family = family_of(other)
+    family = family_of(checkpoint)
     assert isinstance(family, (InternVL, SmolVLM))
-    processor = AutoProcessor.from_pretrained(other)
-    template = read_chat_template(other)
+    processor = AutoProcessor.from_pretrained(checkpoint)
+    template = read_chat_template(checkpoint)
     times = [3659.25 + 0.37 * i for i in range(shape.frames)]
     frames = PackedFrames([b""] * shape.frames, times, shape.width, shape.height)
     turns = [Message("system", "Be brief."), Message("user", "What {is}\\this?", True)]
     ours = ChatTemplate(processor.tokenizer, template, family).render(turns, frames)
     pictures = np.random.default_rng(1).integers(0, 255, (shape.frames, shape.height, shape.width, 3), np.uint8)
 
-    clock = video_clock(times)
-    metadata = VideoMetadata(
-        total_num_frames=clock.total, fps=clock.fps, frames_indices=list(clock.indices), duration=clock.total / 1e6
-    )
+    metadata = VideoMetadata(**video_metadata(frames))
     theirs = processor.tokenizer.apply_chat_template(
         [
             {"role": "system", "content": [{"type": "text", "text": "Be brief."}]},

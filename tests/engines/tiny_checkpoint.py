@@ -82,6 +82,9 @@ CHAT_TEMPLATE_OF_SMOLVLM = """\
 {%- if add_generation_prompt -%}Assistant:{% endif -%}
 """
 """As SmolVLM2's own: contents are lists of parts, and a string would leave nothing behind."""
+HEADS_OF_32 = {"num_attention_heads": 2, "num_key_value_heads": 1}
+"""Of the text model: vLLM's CPU build has no heads of 16."""
+VISION = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
 SIDE = {"qwen3_vl": 16, "qwen2_5_vl": 14}
 """Pixels of a patch; a visual token is two by two patches."""
 
@@ -224,7 +227,7 @@ def _qwen2_5_vl(tokenizer: Any) -> tuple[Any, Any]:
     )
 
     text, vision, ids = _common(tokenizer)
-    text |= {"num_attention_heads": 2, "num_key_value_heads": 1}  # heads of 32: vLLM's CPU build has none of 16
+    text |= HEADS_OF_32
     rope = {"type": "mrope", "rope_type": "default", "rope_theta": 1e6, "mrope_section": [4, 6, 6]}
     sizes = {
         "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2, "out_hidden_size": 64,
@@ -251,11 +254,8 @@ def _internvl(tokenizer: Any) -> tuple[Any, Any]:
     text, _, _ = _common(tokenizer)
     side, tokens = {"height": 56, "width": 56}, 4  # 4 by 4 patches, of which 4 make a token
     config = InternVLConfig(
-        text_config={**text, "model_type": "qwen2", "num_attention_heads": 2, "num_key_value_heads": 1},
-        vision_config={
-            "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
-            "patch_size": [14, 14], "image_size": [56, 56],
-        },
+        text_config={**text, **HEADS_OF_32, "model_type": "qwen2"},
+        vision_config={**VISION, "patch_size": [14, 14], "image_size": [56, 56]},
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"), image_seq_length=tokens, downsample_ratio=0.5,
         tie_word_embeddings=True,
     )  # fmt: skip
@@ -277,15 +277,13 @@ def _internvl_chat(folder: Path) -> Path:
     tokenizer.chat_template = CHAT_TEMPLATE_OF_INTERNVL_CHAT
     tokenizer.save_pretrained(folder)
     text, _, _ = _common(tokenizer)
-    text |= {"model_type": "qwen2", "num_attention_heads": 2, "num_key_value_heads": 1}
     config = {
         "model_type": "internvl_chat", "architectures": ["InternVLChatModel"], "dtype": "bfloat16",
         "auto_map": {"AutoConfig": "configuration_internvl_chat.InternVLChatConfig"},
-        "text_config": {**text, "architectures": ["Qwen2ForCausalLM"]},
+        "text_config": {**text, **HEADS_OF_32, "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]},
         "vision_config": {
-            "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
-            "patch_size": 14, "image_size": 56, "qkv_bias": True, "qk_normalization": False, "layer_norm_eps": 1e-6,
-            "hidden_act": "gelu", "norm_type": "layer_norm", "initializer_factor": 0.1,
+            **VISION, "patch_size": 14, "image_size": 56, "qkv_bias": True, "qk_normalization": False,
+            "layer_norm_eps": 1e-6, "hidden_act": "gelu", "norm_type": "layer_norm", "initializer_factor": 0.1,
         },
         "force_image_size": 56, "downsample_ratio": 0.5, "select_layer": -1, "ps_version": "v2",
         "dynamic_image_size": True, "use_thumbnail": True, "min_dynamic_patch": 1, "max_dynamic_patch": 12,
@@ -307,11 +305,8 @@ def _smolvlm(tokenizer: Any) -> tuple[Any, Any]:
     text, _, _ = _common(tokenizer)
     side = {"longest_edge": 64}
     config = SmolVLMConfig(
-        text_config={**text, "model_type": "llama", "num_attention_heads": 2, "num_key_value_heads": 1},
-        vision_config={
-            "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
-            "patch_size": 16, "image_size": 64,
-        },
+        text_config={**text, **HEADS_OF_32, "model_type": "llama"},
+        vision_config={**VISION, "patch_size": 16, "image_size": 64},
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"), scale_factor=2, tie_word_embeddings=True,
         pad_token_id=0,
     )  # fmt: skip
