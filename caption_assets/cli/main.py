@@ -3,6 +3,7 @@
 Exit status: 0 all done, 1 something failed (rows say what), 2 bad usage.
 """
 
+import faulthandler
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -76,6 +77,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; faults of the user are one line on standard error."""
+    faulthandler.enable()  # who dies in native code says where
     try:
         cli.main(prog_name="caption-assets", standalone_mode=False)
     except click.ClickException as fault:

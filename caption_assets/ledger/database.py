@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 
 from caption_assets.ledger import compaction, derived, parts
 from caption_assets.ledger.compaction import Compacted
-from caption_assets.ledger.connection import LARGE_BLOCKS, SMALL_BLOCKS, attached
+from caption_assets.ledger.connection import LARGE_BYTES, attached
 from caption_assets.ledger.parts import Row
 from caption_assets.ledger.schema import SCHEMA_VERSION, TABLES, Table
 from caption_assets.root import RootFolder
@@ -49,9 +49,6 @@ DELETING_S = 0.05
 
 PARTS_AT_ONCE = 20
 """So many are read in one statement of a rebuild, which bounds its memory."""
-
-LARGE_BYTES = 64 << 20
-"""With more bytes of parts than this a rebuild makes a database for many rows."""
 
 
 class LedgerError(RuntimeError):
@@ -310,7 +307,7 @@ class Ledger:
         rows, unreadable = {}, {}
         found = {name: parts.all_parts(self._parts, name) for name in TABLES}
         is_large = sum(path.stat().st_size for paths in found.values() for path in paths) > LARGE_BYTES
-        with attached(temporary, block_bytes=LARGE_BLOCKS if is_large else SMALL_BLOCKS) as connection:
+        with attached(temporary, becomes_large=is_large) as connection:
             _create(connection)
             for table in TABLES.values():
                 if table.name == derived.FIRST_WITH_TIME:

@@ -4,6 +4,7 @@ import filecmp
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,13 +66,14 @@ def bring_in(upload: Upload, uploads: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     for source, relative in upload.files:
         target = folder / relative
-        if os.path.lexists(target):
-            if not _is_same(source, target):
-                raise UploadError(f"{target} exists with other content than {source}; choose another --batch")
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _link_or_copy(source, target)
-        new += 1
+        if not os.path.lexists(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):  # another command was quicker: what it brought is looked at
+                _link_or_copy(source, target)
+                new += 1
+                continue
+        if not _is_same(source, target):
+            raise UploadError(f"{target} exists with other content than {source}; choose another --batch")
     return new
 
 
@@ -123,6 +125,8 @@ def _link_or_copy(source: Path, target: Path) -> None:
         return
     try:
         target.hardlink_to(source)
+    except FileExistsError:
+        raise
     except OSError as error:
         if not source.is_file():
             raise UploadError(f"{source} is no regular file and cannot be linked: {error.strerror}") from error

@@ -8,6 +8,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from caption_assets.ledger import connection as connection_module
 from caption_assets.ledger.connection import attached
 
 CHECKOUT = Path(__file__).parents[2]
@@ -56,6 +57,7 @@ def test_a_forked_process_makes_its_own(path: Path) -> None:
     program = """
 import os, sys
 from pathlib import Path
+from caption_assets.ledger import connection as connection_module
 from caption_assets.ledger.connection import attached
 path = Path(sys.argv[1])
 with attached(path) as connection:
@@ -68,3 +70,24 @@ with attached(path) as connection:
 """
     done = subprocess.run([sys.executable, "-c", program, str(path)], cwd=CHECKOUT, timeout=60, check=False)
     assert done.returncode == 0
+
+
+def threads_of_this_process() -> int:
+    return len(os.listdir("/proc/self/task"))  # noqa: PTH208
+
+
+def test_other_threads_work_for_large_files_alone_and_are_gone_before_the_file_is(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with duckdb.connect() as fresh:
+        [(usual,)] = fresh.execute("SELECT current_setting('threads')").fetchall()
+    with attached(path) as connection:
+        connection.execute("CREATE TABLE t AS SELECT range AS x FROM range(300000)")
+        assert connection.execute("SELECT current_setting('threads')").fetchall() == [(1,)]
+        alone = threads_of_this_process()
+    monkeypatch.setattr(connection_module, "LARGE_BYTES", path.stat().st_size - 1)
+    with attached(path) as connection:
+        assert connection.execute("SELECT current_setting('threads')").fetchall() == [(usual,)]
+        connection.execute("SELECT * FROM t JOIN t AS u USING (x)").fetchone()  # there is more to read
+        assert threads_of_this_process() == alone + usual - 1
+    assert threads_of_this_process() == alone

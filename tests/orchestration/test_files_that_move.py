@@ -174,12 +174,11 @@ cli.main(["run", sys.argv[1], "--batch", "b", "--root", sys.argv[2], "--json"], 
 
 def test_two_runs_of_one_batch_at_once_do_the_work_once(films, tmp_path):
     root = tmp_path / "root"
-    running = [
-        subprocess.Popen([sys.executable, "-c", TWO_AT_ONCE, str(films), str(root)], stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    answers = [json.loads(process.communicate(timeout=120)[0]) for process in running]
-    assert [process.returncode for process in running] == [0, 0]
+    command = [sys.executable, "-X", "faulthandler", "-c", TWO_AT_ONCE, str(films), str(root)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=120) for process in running]
+    assert [process.returncode for process in running] == [0, 0], [err for _, err in said]
+    answers = [json.loads(out) for out, _ in said]
     for asset in ("windows", "vl_captions", "enhanced_captions", "previews"):
         rows = [row for answer in answers for row in answer["assets"] if row["asset"] == asset]
         assert sorted((row["new"], row["reused"]) for row in rows) == [(0, 4), (4, 0)], asset

@@ -44,6 +44,21 @@ def test_the_same_command_again_brings_nothing(clips: Path, uploads: Path) -> No
     assert lying_in(uploads).keys() == {"clips/a.mp4", "clips/a.txt", "clips/sub/b.mp4"}
 
 
+def test_what_another_command_brings_meanwhile_stays_or_is_refused_for_other_content(
+    clips: Path, uploads: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = plan_upload([clips], uploads)
+    bring_in(upload, uploads)
+    monkeypatch.setattr("os.path.lexists", lambda path: False)  # it came after the question
+    assert bring_in(upload, uploads) == 0
+    assert (uploads / "clips/a.mp4").samefile(clips / "a.mp4"), "linked, not copied"
+    (uploads / "clips/a.mp4").unlink()
+    (uploads / "clips/a.mp4").write_text("of somebody else")
+    with pytest.raises(UploadError, match=r"a\.mp4 exists with other content"):
+        bring_in(upload, uploads)
+    assert (uploads / "clips/a.mp4").read_text() == "of somebody else"
+
+
 def test_a_new_file_in_the_folder_is_brought_the_next_time(clips: Path, uploads: Path) -> None:
     bring_in(plan_upload([clips], uploads), uploads)
     (clips / "new.mp4").touch()
