@@ -27,8 +27,9 @@ export DAGSTER_HOME := $(CURDIR)
 demo: .venv/installed
 	$(BIN)/caption-assets run clips --batch $(DEMO_BATCH) --root data
 
+# Threads of PyTorch that wait would keep a core from the other tests; whoever dies in native code says where.
 test: .venv/installed-dev .venv/installed-vllm
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	OMP_WAIT_POLICY=passive PYTHONFAULTHANDLER=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 fuzz: .venv/installed-dev
 	$(BIN)/python -m tests.video.fuzz --files $(FILES) --seed $(SEED)

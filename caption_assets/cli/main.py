@@ -77,7 +77,8 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; faults of the user are one line on standard error."""
-    faulthandler.enable()  # who dies in native code says where
+    if sys.__stderr__ is not None and not faulthandler.is_enabled():
+        faulthandler.enable(sys.__stderr__)  # who dies in native code says where
     try:
         cli.main(prog_name="caption-assets", standalone_mode=False)
     except click.ClickException as fault:

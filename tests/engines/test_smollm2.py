@@ -31,7 +31,7 @@ def test_captions_are_enhanced_in_real_sentences_that_the_drift_check_can_judge(
     for position, caption in enumerate(CAPTIONS):
         for prompt in (ENHANCE_PROMPTS["default"].text, PLAIN):
             task = EnhanceTask(CandidateId(f"k{position}"), WindowId("w"), RecipeId(prompt), caption, attempt=1)
-            asked[task.task_id] = (caption, enhance_request(task, prompt, sampling, 60, None))
+            asked[task.task_id] = (caption, enhance_request(task, prompt, sampling, 40, None))
     answers = list(engine.stream(request for _, request in asked.values()))
     again = next(iter(engine.stream([asked[answers[-1].request_id][1]])))
     engine.close()

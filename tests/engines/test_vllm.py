@@ -26,7 +26,7 @@ from caption_assets.engines.protocol import (
     PackedFrames,
     Request,
 )
-from caption_assets.engines.vllm_arguments import missing
+from caption_assets.engines.vllm_arguments import ENVIRONMENT, missing
 from caption_assets.settings import MANAGED_KWARGS
 
 REQUIRED = os.environ.get("CAPTION_ASSETS_REQUIRE_VLLM") == "1"
@@ -241,8 +241,10 @@ def a_core_that_is_killed_is_an_engine_that_died(engine: Recorder) -> None:
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
 
 
-def other_families_see_every_frame_in_their_own_words(folder: Path) -> None:
+def other_families_see_every_frame_in_their_own_words(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine each. Those that Transformers has are compared with their processors in test_families.py."""
+    # The model runs in the core itself, as it does on one GPU: a process less, which imports all of vLLM for 10 s.
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     own_code = {"trust_remote_code": True, "load_format": "dummy"}
     for family, fields, written in (
         ("internvl_chat", own_code, [f"Frame{number}: <img>" for number in range(1, 9)]),
@@ -285,7 +287,17 @@ def test_the_real_engine(
     with subtests.test("a_core_that_is_killed_is_an_engine_that_died"):
         a_core_that_is_killed_is_an_engine_that_died(engine)
     with subtests.test("other_families_see_every_frame_in_their_own_words"):
-        other_families_see_every_frame_in_their_own_words(tmp_path)
+        other_families_see_every_frame_in_their_own_words(tmp_path, monkeypatch)
+
+
+def test_vllm_knows_the_variables_that_are_set_for_it() -> None:
+    if (reason := missing()) is not None:
+        pytest.skip(reason) if not REQUIRED else pytest.fail(reason)
+    from vllm import envs
+
+    for_vllm = {name for name in ENVIRONMENT if name.startswith("VLLM_")}
+    assert for_vllm
+    assert for_vllm <= envs.environment_variables.keys()
 
 
 def test_a_field_that_vllm_does_not_have_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:

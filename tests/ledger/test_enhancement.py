@@ -64,10 +64,10 @@ def shown(story: Story) -> dict[int, tuple[object, object, object]]:
     return {int(str(row["window_index"])): table[row["window_id"]] for row in rows}
 
 
-@pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Story:
-    """Four windows: the enhancement drifted, changed nothing, is well, failed."""
-    story = Story(tmp_path_factory.mktemp("enhancement") / "root")
+@pytest.fixture
+def told(tmp_path: Path) -> Story:
+    """Four windows: the enhancement drifted, changed nothing, is well, failed. Nothing is checked."""
+    story = Story(tmp_path / "root")
     use(story, A)
     story.cut(story.upload("clip"), 4, A)
     story.caption(A)
@@ -110,6 +110,7 @@ def test_what_is_shown_of_a_drifted_text_is_set_without_another_check(told: Stor
 
 
 def test_other_limits_are_another_check_of_the_same_text(told: Story) -> None:
+    check(told, A)
     strict = enhancing(drift_max_length_ratio=1.0)
     use(told, strict)
     assert {status for _, status, _ in shown(told).values()} == {"unchecked", "error"}
@@ -120,6 +121,7 @@ def test_other_limits_are_another_check_of_the_same_text(told: Story) -> None:
 
 
 def test_another_candidate_that_bears_the_text_out_is_another_check_and_the_newest_counts(told: Story) -> None:
+    check(told, A)
     first, text = told.windows()[0], "It is in Paris."
     [before] = told.ledger.query("SELECT count(*) AS n FROM drift_checks WHERE window_id = $w", w=first)
     told.keep_original(first, text)
@@ -131,6 +133,7 @@ def test_another_candidate_that_bears_the_text_out_is_another_check_and_the_newe
 
 
 def test_a_check_keeps_its_evidence_and_the_candidates_it_rests_on(told: Story) -> None:
+    check(told, A)
     [row] = told.ledger.query(
         "SELECT * FROM drift_checks WHERE status = 'drifted' AND reason LIKE 'new names%' LIMIT 1"
     )

@@ -36,11 +36,15 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     return story
 
 
-@pytest.mark.parametrize("policy", ["random_any", "all", "longest", "consensus > first"])
-def test_no_caption_that_is_served_failed_a_gate_and_no_window_is_missing(story: Story, policy: str) -> None:
+def decide(story: Story, policy: str) -> None:
     chosen = CHOSEN.with_overrides([f"keep_candidate_mode={policy}"])
     story.activate(retention_recipe(chosen))
     story.decide(chosen)
+
+
+@pytest.mark.parametrize("policy", ["random_any", "all", "longest", "consensus > first"])
+def test_no_caption_that_is_served_failed_a_gate_and_no_window_is_missing(story: Story, policy: str) -> None:
+    decide(story, policy)
     stopped = story.ledger.query(
         """
         SELECT d.candidate_id, d.window_id FROM retention_decisions d
@@ -65,6 +69,7 @@ def test_no_caption_that_is_served_failed_a_gate_and_no_window_is_missing(story:
 
 
 def test_a_person_may_say_so(story: Story) -> None:
+    decide(story, "random_any")
     [row] = story.ledger.query(
         """
         SELECT d.candidate_id, d.window_id, d.reason_code FROM retention_decisions d
