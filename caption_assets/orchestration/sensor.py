@@ -35,6 +35,9 @@ MAX_RUNS_PER_TICK = 100
 
 TICK_S = 30
 
+NAMED = 5
+"""Batches that somebody works on, in the reason why a tick asked for nothing."""
+
 PARTITIONS_NAME = str(video_batches.name)
 
 
@@ -97,10 +100,14 @@ class Cursor:
 
 @dataclass(frozen=True)
 class Choice:
-    """The batches to run now, how many are waiting for another look, and the next cursor."""
+    """The batches to run now, those that wait, and the next cursor.
+
+    n_waiting: batches whose files wait for another look. busy: those that somebody works on.
+    """
 
     chosen: Sequence[UploadedBatch]
     n_waiting: int
+    busy: Sequence[str]
     cursor: Cursor
 
 
@@ -180,9 +187,9 @@ def choose(batches: Sequence[UploadedBatch], ledger: Ledger, before: Cursor, is_
     unsettled = [batch for batch in left if batch.bucket not in settled]
     if len(marks) + len(unsettled) <= MAX_MARKS:
         marks |= {batch.mark: False for batch in unsettled}
-    return Choice(
-        chosen, len(left), Cursor({number: (text, number in finished) for number, text in hashes.items()}, marks)
-    )
+    held = [batch.name for batch in whole if batch.name in busy]
+    cursor = Cursor({number: (text, number in finished) for number, text in hashes.items()}, marks)
+    return Choice(chosen, len(left) - len(held), held, cursor)
 
 
 def new_uploads_sensor(job_name: str) -> dg.SensorDefinition:
@@ -209,7 +216,7 @@ def new_uploads_sensor(job_name: str) -> dg.SensorDefinition:
         missing = sorted(wanted - set(context.instance.get_dynamic_partitions(PARTITIONS_NAME)))
         if not choice.chosen and not missing:
             context.update_cursor(choice.cursor.dump())
-            return dg.SkipReason(_why_nothing(len(batches), choice.n_waiting))
+            return dg.SkipReason(_why_nothing(len(batches), choice))
         return dg.SensorResult(
             run_requests=[
                 dg.RunRequest(run_key=run_key(root.folder, batch, recorded), partition_key=batch.name)
@@ -222,9 +229,15 @@ def new_uploads_sensor(job_name: str) -> dg.SensorDefinition:
     return new_uploads
 
 
-def _why_nothing(n_batches: int, n_waiting: int) -> str:
+def _why_nothing(n_batches: int, choice: Choice) -> str:
     if not n_batches:
         return "there is no batch below uploads/"
-    if n_waiting:
-        return f"{n_waiting} of {n_batches} batches may still be being written or worked on; the next tick looks again"
-    return f"nothing new in {n_batches} batches"
+    reasons = []
+    if choice.n_waiting:
+        reasons.append(f"{choice.n_waiting} of {n_batches} batches may still be being written")
+    if choice.busy:
+        named = ", ".join(map(repr, choice.busy[:NAMED])) + (
+            f" and {n} more" if (n := len(choice.busy) - NAMED) > 0 else ""
+        )
+        reasons.append(f"a run, an import or a takedown works on {named}")
+    return f"{'; '.join(reasons)}; the next tick looks again" if reasons else f"nothing new in {n_batches} batches"

@@ -131,8 +131,14 @@ def test_a_batch_that_somebody_works_on_is_left_for_a_later_tick(watcher):
     (watcher.root / "uploads" / "imported" / "_READY").touch()
     with batches_to_ourselves(RootFolder.at(watcher.root), ["imported"]):
         assert [watcher.batches() for _ in range(4)] == [[], ["other"], [], []]
-        assert "worked on" in watcher.skipped
-    assert [watcher.batches() for _ in range(3)] == [["imported"], [], []]
+        assert watcher.skipped == "a run, an import or a takedown works on 'imported'; the next tick looks again"
+        upload(watcher.root, "new")
+        assert watcher.batches() == []
+        assert watcher.skipped == (
+            "1 of 3 batches may still be being written; a run, an import or a takedown works on 'imported'; "
+            "the next tick looks again"
+        )
+    assert [watcher.batches() for _ in range(3)] == [["new", "imported"], [], []]  # as their buckets lie
 
 
 def test_what_an_import_has_entered_asks_for_no_run(watcher):
