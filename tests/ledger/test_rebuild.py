@@ -84,6 +84,8 @@ def set_version(database: Path, version: int) -> None:
 
 def test_a_database_of_an_older_schema_is_made_again(copy: Story, before: dict[str, list[str]]) -> None:
     set_version(copy.ledger.database, SCHEMA_VERSION - 1)
+    with duckdb.connect(str(copy.ledger.database)) as connection:
+        connection.execute("ALTER TABLE windows DROP COLUMN window_id_md5")  # version 5 had none
     assert everything(copy.ledger) == before
 
 
