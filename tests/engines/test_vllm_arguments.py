@@ -12,7 +12,7 @@ from caption_assets.engines.families import InternVL, SmolVLM
 from caption_assets.engines.protocol import EngineSpec, EngineUnavailable
 from caption_assets.engines.registry import ENGINES, UnknownEngine, choose_engine
 from caption_assets.engines.vllm import root_cause
-from caption_assets.engines.vllm_arguments import check_arguments, engine_arguments, result_options
+from caption_assets.engines.vllm_arguments import check_arguments, check_family, engine_arguments, result_options
 from caption_assets.settings import MANAGED_KWARGS
 
 KNOWN = ("max_model_len", "tensor_parallel_size", "quantization", "dtype")
@@ -34,6 +34,19 @@ def test_a_field_that_is_managed_or_unknown_is_refused(kwargs: dict[str, Any], m
     check_arguments({"max_model_len": 1}, MANAGED_KWARGS, KNOWN)
     with pytest.raises(EngineUnavailable, match=message):
         check_arguments(kwargs, MANAGED_KWARGS, KNOWN)
+
+
+@pytest.mark.parametrize("version", ["0.26.0", "0.32.0", "1.0", "0.1.dev9+gabc", "unknown", None])
+def test_smolvlm2_runs_where_vllm_reads_its_pictures_right(version: str | None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(vllm_arguments, "installed_version", lambda: version)
+    check_family("org/model", SmolVLM(64, 512))
+
+
+def test_smolvlm2_is_refused_where_vllm_reads_its_pictures_wrong(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(vllm_arguments, "installed_version", lambda: "0.25.1")
+    with pytest.raises(EngineUnavailable, match=r"^org/model: SmolVLM2 runs on vLLM 0\.26 and later, here is 0\.25\.1"):
+        check_family("org/model", SmolVLM(64, 512))
+    check_family("org/model", None)
 
 
 def test_the_defaults_are_those_of_the_peers(tmp_path: Path):
