@@ -57,7 +57,6 @@ def test_a_forked_process_makes_its_own(path: Path) -> None:
     program = """
 import os, sys
 from pathlib import Path
-from caption_assets.ledger import connection as connection_module
 from caption_assets.ledger.connection import attached
 path = Path(sys.argv[1])
 with attached(path) as connection:
