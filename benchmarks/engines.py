@@ -2,6 +2,7 @@
 
     python -m benchmarks.engines                                       the tiny checkpoint, on the CPU build of vLLM
     python -m benchmarks.engines --shape qwen3-vl-8b --random-weights  a GPU: the real shape, weights made up
+    python -m benchmarks.engines --processor                           what the model's processor takes for a window
 
 Both sides get windows ready made: `LLM.generate` arrays of pixels and prompts, the engine of the platform packed JPEGs
 and messages, so that reading JPEGs, rendering prompts and handing over completions count against the platform. Every
@@ -33,7 +34,12 @@ from caption_assets.engines.devices import has_cuda
 from caption_assets.engines.families import FrameShape, family_of
 from caption_assets.engines.protocol import EngineSpec, Message, PackedFrames, Request
 from caption_assets.engines.vllm import VllmEngine, frames_metadata, sampling_params
-from caption_assets.engines.vllm_arguments import engine_arguments, installed_version, prepare_environment
+from caption_assets.engines.vllm_arguments import (
+    engine_arguments,
+    installed_version,
+    prepare_environment,
+    processor_threads,
+)
 from caption_assets.video.budget import fit_resolution
 
 PROMPT = "Describe the video in detail: what is seen, and the story it tells."
@@ -85,6 +91,9 @@ def main() -> None:
     load = _load_of(arguments)
     with tempfile.TemporaryDirectory() as folder:
         spec = _spec(arguments, _checkpoint(arguments, Path(folder)))
+        if arguments.processor:
+            processor(spec, load, arguments.rounds)
+            return
         # Both are made first on a CPU, so that they take turns; on a GPU one has it after the other.
         sides = (lambda: plain_vllm(spec, load), lambda: platform(spec, load))
         tallies = (in_turn if not has_cuda() else one_after_the_other)(sides, arguments.rounds)
@@ -139,18 +148,7 @@ def platform(spec: EngineSpec, load: Load) -> Iterator[Side]:
     engine = VllmEngine(spec, {})
 
     def answer(number: int) -> tuple[int, int]:
-        requests = [
-            Request(
-                f"{number}/{window}",
-                "caption",
-                [Message("user", PROMPT, with_video=True)],
-                seeds_of(load, window),
-                load.max_tokens,
-                SAMPLING,
-                frames,
-            )
-            for window, frames in enumerate(packed_windows(load, number))
-        ]
+        requests = requests_of(load, number)
         with timed(answer):
             made = list(engine.stream(requests))
         faults = [completion.error for completion in made if completion.error]
@@ -164,6 +162,40 @@ def platform(spec: EngineSpec, load: Load) -> Iterator[Side]:
         yield answer
     finally:
         engine.close()
+
+
+def processor(spec: EngineSpec, load: Load, rounds: int) -> None:
+    """Print what the model's processor takes for a window, with one thread and with more: vLLM has one queue for it."""
+    from caption_assets.engines import vllm
+
+    vllm.MOST_PROCESSOR_THREADS = 1  # here each number is set by itself
+    engine = VllmEngine(spec, {})
+    prompts = [engine._prepare(request).prompt for request in requests_of(load, 0)]
+    cores = os.cpu_count() or 1
+    print(f"{load.frames} frames of {load.width}x{load.height}, vLLM {installed_version()}, {cores} cores\n")
+    try:
+        for threads in sorted({1, 2, 4, 8, cores} & set(range(1, cores + 1))):
+            taken = []
+            with processor_threads(threads):
+                for number in range(rounds + 1):
+                    for prompt in prompts:
+                        fresh = {**prompt, "multi_modal_uuids": {"video": [f"{threads}/{number}/{len(taken)}"]}}
+                        started = time.perf_counter()
+                        engine._call(engine._render(fresh))
+                        taken.append(time.perf_counter() - started)
+            warm = taken[len(prompts) :]
+            print(f"{threads} threads: {1000 * statistics.median(warm):.0f} ms a window")
+    finally:
+        engine.close()
+
+
+def requests_of(load: Load, number: int) -> list[Request]:
+    """Return the requests of a round."""
+    messages = [Message("user", PROMPT, with_video=True)]
+    return [
+        Request(f"{number}/{window}", "caption", messages, seeds_of(load, window), load.max_tokens, SAMPLING, frames)
+        for window, frames in enumerate(packed_windows(load, number))
+    ]
 
 
 @contextlib.contextmanager
@@ -302,9 +334,11 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=SHAPES, default="tiny")
     parser.add_argument("--random-weights", action="store_true", help="needed for qwen3-vl-8b: no weights are read")
+    parser.add_argument("--processor", action="store_true", help="measure only the model's processor")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--windows", type=int, help="windows a round (24; on the 8B shape 128)")
+    parser.add_argument("--windows", type=int, help="windows a round (96; on the 8B shape 128)")
     parser.add_argument("--frames", type=int, help="frames of a window (8; on the 8B shape 18)")
+    parser.add_argument("--size", type=_size, help="WIDTHxHEIGHT of frames (448x256; on the 8B shape 1080p's budget)")
     parser.add_argument("--candidates", type=int, default=1)
     parser.add_argument("--max-tokens", type=int, help="tokens of every answer (48; on the 8B shape 256)")
     parser.add_argument("--engine-arg", action="append", default=[], metavar="NAME=JSON", help="field of the engine")
@@ -315,12 +349,21 @@ def _arguments() -> argparse.Namespace:
     return arguments
 
 
+def _size(text: str) -> tuple[int, int]:
+    width, height = map(int, text.split("x"))
+    if width % FACTOR or height % FACTOR:
+        raise argparse.ArgumentTypeError(f"both sides must be multiples of {FACTOR}, not {text}")
+    return width, height
+
+
 def _load_of(arguments: argparse.Namespace) -> Load:
     tiny = arguments.shape == "tiny"
     frames = arguments.frames or (8 if tiny else 18)
-    height, width = (256, 448) if tiny else fit_resolution(1080, 1920, frames, factor=FACTOR)
+    width, height = arguments.size or (
+        (448, 256) if tiny else reversed(fit_resolution(1080, 1920, frames, factor=FACTOR))
+    )
     return Load(
-        arguments.windows or (24 if tiny else 128),
+        arguments.windows or (96 if tiny else 128),
         frames,
         height,
         width,

@@ -17,15 +17,16 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, fields, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from caption_assets.engines.chat_template import ChatTemplate, read_chat_template
+from caption_assets.engines.encoder_room import EncoderRoom
 from caption_assets.engines.families import Family, FrameShape, QwenVL, family_of
 from caption_assets.engines.feed import Feed
 from caption_assets.engines.frames import PROBE_PAIR_S, decode_frames, probe_video, video_metadata
@@ -42,12 +43,14 @@ from caption_assets.engines.protocol import (
 )
 from caption_assets.engines.reasoning import prompt_opens_reasoning, split_reasoning
 from caption_assets.engines.vllm_arguments import (
+    MOST_PROCESSOR_THREADS,
     check_arguments,
     check_family,
     engine_arguments,
     installed_version,
     missing,
     prepare_environment,
+    processor_threads,
     result_options,
 )
 from caption_assets.engines.weights import fetch, locate
@@ -111,7 +114,8 @@ class VllmEngine:
         path = fetch(spec)
         self._family = family_of(path, resize=spec.model_does_preprocess)
         check_family(spec.model, self._family)
-        arguments = engine_arguments(spec, path, self._family, on_cpu=current_platform.is_cpu())
+        on_cpu = current_platform.is_cpu()
+        arguments = engine_arguments(spec, path, self._family, on_cpu=on_cpu)
         self._names = count()
         self._dead: EngineDied | None = None
         self._closed = False
@@ -122,13 +126,17 @@ class VllmEngine:
         self._thread.start()
         self._wards: list[Ward] = []
         self._guard: subprocess.Popen[bytes] | None = None
+        self._lent = ExitStack()
         before = set(multiprocessing.active_children())
         try:
             self._engine = self._call(_start(AsyncEngineArgs(**arguments)))
             self._processes = set(multiprocessing.active_children()) - before
             self._wards = wards_of(process.pid for process in self._processes if process.pid)
             self._guard = guard(os.getpid(), self._wards)
-            self._read_engine(path)
+            self._read_engine(path, on_cpu=on_cpu)
+            # On a CPU the model itself has all the cores.
+            threads = 1 if on_cpu else min(MOST_PROCESSOR_THREADS, (os.cpu_count() or 2) // 2)
+            self._lent.enter_context(processor_threads(threads))
         except BaseException as error:
             self._processes = set(multiprocessing.active_children()) - before
             self.close()
@@ -164,6 +172,7 @@ class VllmEngine:
         if self._closed:
             return
         self._closed = True
+        self._lent.close()
         engine = getattr(self, "_engine", None)
         if engine is not None:
             with suppress(Exception):
@@ -244,23 +253,38 @@ class VllmEngine:
     async def _serve(self, request: Request, feed: Feed) -> None:
         try:
             prepared = await self._loop.run_in_executor(self._pool, self._prepare, request)
-            rendered = await self._render(prepared.prompt)
+            rendered = await self._render(prepared.prompt, len(request.seeds))
         except asyncio.CancelledError:
             raise
         except Exception as error:
             self._fail(error, request, feed, range(len(request.seeds)))
             return
-        self._tokens.add(len(rendered["prompt_token_ids"]) + len(request.seeds) * request.max_tokens)
+        self._tokens.add(len(rendered[0]["prompt_token_ids"]) + len(request.seeds) * request.max_tokens)
         self._bytes.add(_processed_bytes(request.frames))
-        await asyncio.gather(
-            *(self._candidate(request, index, prepared, rendered, feed) for index in range(len(request.seeds)))
-        )
+        async with self._place(rendered):
+            await asyncio.gather(
+                *(self._candidate(request, index, prepared, prompt, feed) for index, prompt in enumerate(rendered))
+            )
 
-    async def _render(self, prompt: dict[str, Any]) -> dict[str, Any]:
-        """Return the prompt as the engine takes it: placeholders expanded, frames processed on vLLM's own threads."""
-        (rendered,) = await self._engine.renderer.render_cmpl_async([prompt])
-        result: dict[str, Any] = rendered
-        return result
+    async def _render(self, prompt: dict[str, Any], times: int = 1) -> list[dict[str, Any]]:
+        """Return the prompt as the engine takes it: placeholders expanded, frames processed on vLLM's own threads.
+
+        The first has the frames, for the others vLLM's cache of processed frames knows that the core has them by then:
+        they are tens of megabytes, and only move once.
+        """
+        if times > 1 and (not self._keeps_processed or "multi_modal_data" not in prompt):
+            return await self._render(prompt) * times
+        rendered: list[dict[str, Any]] = await self._engine.renderer.render_cmpl_async(
+            [{**prompt} for _ in range(times)]
+        )
+        return rendered
+
+    def _place(self, rendered: Sequence[dict[str, Any]]) -> AbstractAsyncContextManager[None]:
+        """Return the place in the core that a request waits for, where it has to."""
+        if self._room is None or "mm_kwargs" not in rendered[0]:
+            return nullcontext()
+        repeats = len(rendered) > 1 or not self._keeps_processed or not _has_frames(rendered[0])
+        return self._room.hold(len(rendered[0]["prompt_token_ids"]), repeats=repeats)
 
     async def _candidate(
         self, request: Request, index: int, prepared: Prepared, rendered: dict[str, Any], feed: Feed
@@ -272,7 +296,8 @@ class VllmEngine:
             final = await self._generate(rendered, params, name)
             if final.outputs[0].finish_reason == "error":
                 # The two sides of vLLM's cache of processed frames had come to differ; now the frames are sent again.
-                final = await self._generate(await self._render(prepared.prompt), params, name)
+                (again,) = await self._render(prepared.prompt)
+                final = await self._generate(again, params, name)
         except asyncio.CancelledError:
             raise
         except Exception as error:
@@ -304,8 +329,11 @@ class VllmEngine:
 
     # the engine itself
 
-    def _read_engine(self, path: Path) -> None:
+    def _read_engine(self, path: Path, *, on_cpu: bool) -> None:
         config = self._engine.vllm_config
+        multimodal = config.model_config.multimodal_config
+        self._keeps_processed = multimodal is not None and multimodal.mm_processor_cache_gb > 0
+        self._room = EncoderRoom(int(config.scheduler_config.max_num_batched_tokens)) if on_cpu else None
         self._max_model_len = int(config.model_config.max_model_len)
         blocks, block = config.cache_config.num_gpu_blocks or 0, config.cache_config.block_size or 0
         self._cached_tokens = blocks * block
@@ -327,7 +355,7 @@ class VllmEngine:
             "multi_modal_data": {"video": [(black, frames_metadata(frames))]},
             "mm_processor_kwargs": family.processor_options(shape),
         }
-        rendered = self._call(self._render(prompt))
+        (rendered,) = self._call(self._render(prompt))
         field = rendered["mm_kwargs"]["video"][0].get("second_per_grid_ts")
         if field is not None and abs(float(field.data) - PROBE_PAIR_S) > 0.01:
             log.warning(
@@ -446,6 +474,11 @@ def _nested(name: str, value: object) -> object:
 def frames_metadata(frames: PackedFrames) -> dict[str, Any]:
     """Return what vLLM and the model's processor are told about a window's frames: above all, their times."""
     return {**video_metadata(frames), "do_sample_frames": False}
+
+
+def _has_frames(rendered: Mapping[str, Any]) -> bool:
+    """Tell whether processed frames go with a prompt; else the core has them from one before."""
+    return any(item is not None for items in rendered["mm_kwargs"].values() for item in items)
 
 
 def _digest(frames: PackedFrames) -> str:

@@ -6,7 +6,8 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -52,6 +53,10 @@ ENVIRONMENT: Mapping[str, str] = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 """Set where the user has set nothing else."""
+
+MOST_PROCESSOR_THREADS = 8
+"""Of the model's processor, on a GPU host. vLLM has one queue for it, and gives it one thread: with 0.25 that makes two
+windows of 1080p a second (benchmarks/README.md), and a GPU may read more."""
 
 
 class EngineArgumentError(EngineUnavailable):
@@ -151,6 +156,23 @@ def engine_arguments(spec: EngineSpec, path: Path, family: Family | None, *, on_
     arguments |= spec.engine_kwargs
     arguments.setdefault("max_num_batched_tokens", arguments["max_model_len"] if on_cpu else MAX_MODEL_LEN)
     return arguments
+
+
+@contextmanager
+def processor_threads(number: int) -> Iterator[None]:
+    """Let the model's processor use `number` threads of PyTorch for the block, unless the user has set how many.
+
+    vLLM takes as many as OMP_NUM_THREADS says at the moment it processes frames, else one. Enter it after the core has
+    started, which has its own idea of its threads.
+    """
+    if "OMP_NUM_THREADS" in os.environ or number < 2:
+        yield
+        return
+    os.environ["OMP_NUM_THREADS"] = str(number)
+    try:
+        yield
+    finally:
+        os.environ.pop("OMP_NUM_THREADS", None)
 
 
 def prepare_environment() -> Path:

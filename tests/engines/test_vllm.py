@@ -26,7 +26,7 @@ from caption_assets.engines.protocol import (
     PackedFrames,
     Request,
 )
-from caption_assets.engines.vllm_arguments import ENVIRONMENT, missing
+from caption_assets.engines.vllm_arguments import ENVIRONMENT, missing, processor_threads
 from caption_assets.settings import MANAGED_KWARGS
 
 REQUIRED = os.environ.get("CAPTION_ASSETS_REQUIRE_VLLM") == "1"
@@ -65,10 +65,12 @@ class Recorder:
         self.inner, self.spec = inner, spec
         self.requests: list[Request] = []
         self.prompts: list[str] = []
+        self.sent: list[bool] = []  # whether processed frames went with a prompt
         generate = inner._engine.generate
 
         def recorded(prompt: Any, params: Any, name: str) -> Any:
             self.prompts.append(inner._tokenizer.decode(prompt["prompt_token_ids"]))
+            self.sent += ["video" in prompt.get("mm_kwargs", {}) and prompt["mm_kwargs"]["video"][0] is not None]
             return generate(prompt, params, name)
 
         inner._engine.generate = recorded
@@ -86,7 +88,7 @@ class Recorder:
         """The engine stays for the other claims."""
 
     def ask(self, *requests: Request) -> dict[tuple[str, int], Completion]:
-        self.requests, self.prompts = [], []
+        self.requests, self.prompts, self.sent = [], [], []
         return {(made.request_id, made.sample_index): made for made in self.stream(requests)}
 
 
@@ -160,6 +162,24 @@ def a_bad_request_costs_itself(engine: Recorder) -> None:
     assert "temperature" in errors["sampling"]
     assert "temprature" in errors["unknown"]
     assert len(engine.prompts) == 1, "the others never reached the engine"
+
+
+def frames_move_to_the_core_once(engine: Recorder) -> None:
+    window = frames(seed=77)
+    made = engine.ask(ask(seeds=(1, 2, 3, 4), frames=window))
+    assert engine.sent == [True, False, False, False]
+    again = engine.ask(ask(seeds=(1, 2), frames=window, prompt="And the second stage?"))
+    assert engine.sent == [False, False]
+    assert {completion.error for completion in (*made.values(), *again.values())} == {None}
+
+
+def candidates_of_windows_that_fill_the_core_are_answered(engine: Recorder) -> None:
+    """Without a place for each in the core's cache of encoded frames, vLLM reads one in pieces and dies of it."""
+    windows = [frames(seed=number, n=150) for number in range(3)]
+    made = engine.ask(*(ask(str(at), seeds=(1, 2, 3, 4), frames=window) for at, window in enumerate(windows)))
+    assert {completion.error for completion in made.values()} == {None}
+    assert len(made) == 12
+    assert 3 * min(it.prompt_tokens or 0 for it in made.values()) > MAX_MODEL_LEN
 
 
 def text_alone_is_answered(engine: Recorder) -> None:
@@ -277,6 +297,8 @@ def test_the_real_engine(
         candidates_differ_and_seeds_make_them_again,
         prompts_reach_the_model_as_they_are_asked,
         a_bad_request_costs_itself,
+        frames_move_to_the_core_once,
+        candidates_of_windows_that_fill_the_core_are_answered,
         text_alone_is_answered,
         closing_a_stream_gives_up_what_is_in_flight,
     ):
@@ -298,6 +320,27 @@ def test_vllm_knows_the_variables_that_are_set_for_it() -> None:
     for_vllm = {name for name in ENVIRONMENT if name.startswith("VLLM_")}
     assert for_vllm
     assert for_vllm <= envs.environment_variables.keys()
+
+
+def test_vllm_gives_the_processor_the_threads_that_are_lent(monkeypatch: pytest.MonkeyPatch) -> None:
+    if (reason := missing()) is not None:
+        pytest.skip(reason) if not REQUIRED else pytest.fail(reason)
+    import torch
+    from vllm.utils.torch_utils import set_default_torch_num_threads
+
+    def while_processing() -> int:
+        with set_default_torch_num_threads():
+            return torch.get_num_threads()
+
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert while_processing() == 1
+    with processor_threads(3):
+        assert while_processing() == 3
+    assert while_processing() == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    with processor_threads(3):
+        assert while_processing() == 2
+    assert os.environ["OMP_NUM_THREADS"] == "2"
 
 
 def test_a_field_that_vllm_does_not_have_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:

@@ -1,0 +1,51 @@
+"""How many windows a core that must read prompts whole may hold the frames of.
+
+vLLM reads only the words before a video while its cache of encoded frames is full: on a CPU it dies of that (see
+`CPU_DEFAULTS`). As long as every window is new, the tokens of a step bound the frames in that cache as well. Further
+candidates of a window and second stages escape that bound: the prefix cache has most of their prompt, and their frames
+still take a place.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+class EncoderRoom:
+    """Lets requests in, in their order, while what they hold fits. For one event loop.
+
+    Args:
+        tokens: of frames that the core's cache of encoded frames takes.
+    """
+
+    def __init__(self, tokens: int) -> None:
+        self._tokens = tokens
+        self._held = self._repeats = 0
+        self._turn = asyncio.Lock()  # in order: else many small requests would keep out a large one
+        self._left = asyncio.Event()
+
+    @asynccontextmanager
+    async def hold(self, tokens: int, *, repeats: bool) -> AsyncIterator[None]:
+        """Wait for a place, and keep it for the block.
+
+        Args:
+            tokens: of the prompt, frames included.
+            repeats: the prefix cache may have its prompt, from a request before or beside it.
+        """
+        async with self._turn:
+            while not self._fits(tokens, repeats):
+                self._left.clear()
+                await self._left.wait()
+            self._held += tokens
+            self._repeats += repeats
+        try:
+            yield
+        finally:
+            self._held -= tokens
+            self._repeats -= repeats
+            self._left.set()
+
+    def _fits(self, tokens: int, repeats: bool) -> bool:
+        if not self._held or not (repeats or self._repeats):
+            return True
+        return self._held + tokens <= self._tokens
