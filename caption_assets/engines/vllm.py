@@ -295,8 +295,9 @@ class VllmEngine:
             name = f"{request.request_id}/{index}"
             final = await self._generate(rendered, params, name)
             if final.outputs[0].finish_reason == "error":
-                # The two sides of vLLM's cache of processed frames had come to differ; now the frames are sent again.
-                (again,) = await self._render(prepared.prompt)
+                # The two sides of vLLM's cache of processed frames had come to differ, in 0.25 for good. Under another
+                # name the frames are sent again.
+                (again,) = await self._render(_renamed(prepared.prompt, f"{name}/{next(self._names)}"))
                 final = await self._generate(again, params, name)
         except asyncio.CancelledError:
             raise
@@ -474,6 +475,13 @@ def _nested(name: str, value: object) -> object:
 def frames_metadata(frames: PackedFrames) -> dict[str, Any]:
     """Return what vLLM and the model's processor are told about a window's frames: above all, their times."""
     return {**video_metadata(frames), "do_sample_frames": False}
+
+
+def _renamed(prompt: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return a prompt whose frames no cache knows."""
+    kinds: Mapping[str, Sequence[object]] = prompt.get("multi_modal_data", {})
+    uuids = {kind: [f"{name}/{at}" for at in range(len(items))] for kind, items in kinds.items()}
+    return {**prompt, "multi_modal_uuids": uuids} if uuids else prompt
 
 
 def _has_frames(rendered: Mapping[str, Any]) -> bool:

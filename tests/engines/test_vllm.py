@@ -173,6 +173,16 @@ def frames_move_to_the_core_once(engine: Recorder) -> None:
     assert {completion.error for completion in (*made.values(), *again.values())} == {None}
 
 
+def frames_that_the_core_does_not_have_are_sent_again(engine: Recorder) -> None:
+    """One side of vLLM's cache knows them and the other never got them, as after a request that was given up."""
+    lost = ask(seeds=(1, 2), frames=frames(seed=78))
+    engine.inner._call(engine.inner._render(engine.inner._prepare(lost).prompt))
+    made = engine.ask(lost)
+    assert {completion.error for completion in made.values()} == {None}
+    assert engine.sent[:2] == [False, False]
+    assert True in engine.sent[2:]
+
+
 def candidates_of_windows_that_fill_the_core_are_answered(engine: Recorder) -> None:
     """Without a place for each in the core's cache of encoded frames, vLLM reads one in pieces and dies of it."""
     windows = [frames(seed=number, n=150) for number in range(3)]
@@ -298,6 +308,7 @@ def test_the_real_engine(
         prompts_reach_the_model_as_they_are_asked,
         a_bad_request_costs_itself,
         frames_move_to_the_core_once,
+        frames_that_the_core_does_not_have_are_sent_again,
         candidates_of_windows_that_fill_the_core_are_answered,
         text_alone_is_answered,
         closing_a_stream_gives_up_what_is_in_flight,
