@@ -39,6 +39,7 @@ from caption_assets.engines.vllm_arguments import (
     installed_version,
     prepare_environment,
     processor_threads,
+    usable_cores,
 )
 from caption_assets.video.budget import fit_resolution
 
@@ -169,9 +170,10 @@ def processor(spec: EngineSpec, load: Load, rounds: int) -> None:
     from caption_assets.engines import vllm
 
     vllm.MOST_PROCESSOR_THREADS = 1  # here each number is set by itself
+    os.environ.pop("OMP_NUM_THREADS", None)
     engine = VllmEngine(spec, {})
     prompts = [engine._prepare(request).prompt for request in requests_of(load, 0)]
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     print(f"{load.frames} frames of {load.width}x{load.height}, vLLM {installed_version()}, {cores} cores\n")
     try:
         for threads in sorted({1, 2, 4, 8, cores} & set(range(1, cores + 1))):

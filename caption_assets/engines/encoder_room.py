@@ -30,7 +30,7 @@ class EncoderRoom:
 
         Args:
             tokens: of the prompt, frames included.
-            repeats: the prefix cache may have its prompt, from a request before or beside it.
+            repeats: the prefix cache may have its prompt: it is for several candidates, or its frames were seen before.
         """
         async with self._turn:
             while not self._fits(tokens, repeats):

@@ -52,6 +52,7 @@ from caption_assets.engines.vllm_arguments import (
     prepare_environment,
     processor_threads,
     result_options,
+    usable_cores,
 )
 from caption_assets.engines.weights import fetch, locate
 
@@ -70,11 +71,15 @@ class TooLong(ValueError):
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request as vLLM takes it. opens_thought: the prompt ends inside a thought."""
+    """A request as vLLM takes it.
+
+    opens_thought: the prompt ends inside a thought. frames_name: under which caches know the frames, None without any.
+    """
 
     prompt: dict[str, Any]
     expected_tokens: int | None
     opens_thought: bool
+    frames_name: str | None
 
 
 def identify(spec: EngineSpec) -> EngineIdentity:
@@ -117,6 +122,8 @@ class VllmEngine:
         on_cpu = current_platform.is_cpu()
         arguments = engine_arguments(spec, path, self._family, on_cpu=on_cpu)
         self._names = count()
+        self._other_names: dict[str, str] = {}  # of frames that the core had lost
+        self._seen: set[str] = set()  # names of frames, where places are few
         self._dead: EngineDied | None = None
         self._closed = False
         self._tokens, self._bytes = RecentMean(), RecentMean()
@@ -135,7 +142,7 @@ class VllmEngine:
             self._guard = guard(os.getpid(), self._wards)
             self._read_engine(path, on_cpu=on_cpu)
             # On a CPU the model itself has all the cores.
-            threads = 1 if on_cpu else min(MOST_PROCESSOR_THREADS, (os.cpu_count() or 2) // 2)
+            threads = 1 if on_cpu else min(MOST_PROCESSOR_THREADS, usable_cores() // 2)
             self._lent.enter_context(processor_threads(threads))
         except BaseException as error:
             self._processes = set(multiprocessing.active_children()) - before
@@ -208,7 +215,9 @@ class VllmEngine:
             self._check_length(expected, len(prompt["prompt_token_ids"]), request)
             prompt |= self._visual_input(self._family, frames, shape)
         self._check_length(expected, len(prompt["prompt_token_ids"]), request)
-        return Prepared(prompt, expected, prompt_opens_reasoning(text))
+        name = None if request.frames is None else _digest(request.frames)
+        prompt = prompt if name is None else _named(prompt, self._other_names.get(name, name))
+        return Prepared(prompt, expected, prompt_opens_reasoning(text), name)
 
     def _check_length(self, expected: int | None, text: int, request: Request) -> None:
         needed = None if expected is None else expected + request.max_tokens
@@ -229,12 +238,7 @@ class VllmEngine:
             from PIL import Image
 
             return {"multi_modal_data": {"image": [Image.fromarray(picture) for picture in pixels]}, **extra}
-        uuids = {"video": [_digest(frames)]}
-        return {
-            "multi_modal_data": {"video": [(pixels, frames_metadata(frames))]},
-            "multi_modal_uuids": uuids,
-            **extra,
-        }
+        return {"multi_modal_data": {"video": [(pixels, frames_metadata(frames))]}, **extra}
 
     def _as_wanted(self, pixels: Any) -> Any:
         """Return frames in the type that is asked for; values stay 0 to 255."""
@@ -261,7 +265,7 @@ class VllmEngine:
             return
         self._tokens.add(len(rendered[0]["prompt_token_ids"]) + len(request.seeds) * request.max_tokens)
         self._bytes.add(_processed_bytes(request.frames))
-        async with self._place(rendered):
+        async with self._place(prepared, rendered):
             await asyncio.gather(
                 *(self._candidate(request, index, prepared, prompt, feed) for index, prompt in enumerate(rendered))
             )
@@ -269,8 +273,8 @@ class VllmEngine:
     async def _render(self, prompt: dict[str, Any], times: int = 1) -> list[dict[str, Any]]:
         """Return the prompt as the engine takes it: placeholders expanded, frames processed on vLLM's own threads.
 
-        The first has the frames, for the others vLLM's cache of processed frames knows that the core has them by then:
-        they are tens of megabytes, and only move once.
+        The first has the frames; for the others vLLM's cache of processed frames, where there is one, knows that the
+        core has them by then: they are tens of megabytes, and move once.
         """
         if times > 1 and (not self._keeps_processed or "multi_modal_data" not in prompt):
             return await self._render(prompt) * times
@@ -279,11 +283,12 @@ class VllmEngine:
         )
         return rendered
 
-    def _place(self, rendered: Sequence[dict[str, Any]]) -> AbstractAsyncContextManager[None]:
+    def _place(self, prepared: Prepared, rendered: Sequence[dict[str, Any]]) -> AbstractAsyncContextManager[None]:
         """Return the place in the core that a request waits for, where it has to."""
-        if self._room is None or "mm_kwargs" not in rendered[0]:
+        if self._room is None or prepared.frames_name is None:
             return nullcontext()
-        repeats = len(rendered) > 1 or not self._keeps_processed or not _has_frames(rendered[0])
+        repeats = len(rendered) > 1 or prepared.frames_name in self._seen
+        self._seen.add(prepared.frames_name)
         return self._room.hold(len(rendered[0]["prompt_token_ids"]), repeats=repeats)
 
     async def _candidate(
@@ -295,10 +300,12 @@ class VllmEngine:
             name = f"{request.request_id}/{index}"
             final = await self._generate(rendered, params, name)
             if final.outputs[0].finish_reason == "error":
-                # The two sides of vLLM's cache of processed frames had come to differ, in 0.25 for good. Under another
-                # name the frames are sent again.
-                (again,) = await self._render(_renamed(prepared.prompt, f"{name}/{next(self._names)}"))
+                # The two sides of vLLM's cache of processed frames had come to differ, in 0.25 for good.
+                (again,) = await self._render(self._under_another_name(prepared))
                 final = await self._generate(again, params, name)
+                self._errors_from = _size(
+                    self._errors
+                )  # 0.25 wrote that down as an error; nothing will have died of it
         except asyncio.CancelledError:
             raise
         except Exception as error:
@@ -306,6 +313,17 @@ class VllmEngine:
             return
         made = _completion(request, index, final, prepared)
         feed.answer(request, replace(made, latency_ms=round(1000 * (time.perf_counter() - started), 3)))
+
+    def _under_another_name(self, prepared: Prepared) -> dict[str, Any]:
+        """Return a prompt whose frames no cache knows, so that they are sent again: once for all who ask for them."""
+        name = prepared.frames_name
+        if name is None:
+            return prepared.prompt
+        current = _named(prepared.prompt, self._other_names.get(name, name))
+        if current["multi_modal_uuids"] == prepared.prompt["multi_modal_uuids"]:  # no candidate beside it was first
+            self._other_names[name] = f"{name}/{next(self._names)}"
+            current = _named(prepared.prompt, self._other_names[name])
+        return current
 
     async def _generate(self, rendered: dict[str, Any], params: Any, name: str) -> Any:
         final = None
@@ -477,16 +495,10 @@ def frames_metadata(frames: PackedFrames) -> dict[str, Any]:
     return {**video_metadata(frames), "do_sample_frames": False}
 
 
-def _renamed(prompt: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return a prompt whose frames no cache knows."""
-    kinds: Mapping[str, Sequence[object]] = prompt.get("multi_modal_data", {})
-    uuids = {kind: [f"{name}/{at}" for at in range(len(items))] for kind, items in kinds.items()}
-    return {**prompt, "multi_modal_uuids": uuids} if uuids else prompt
-
-
-def _has_frames(rendered: Mapping[str, Any]) -> bool:
-    """Tell whether processed frames go with a prompt; else the core has them from one before."""
-    return any(item is not None for items in rendered["mm_kwargs"].values() for item in items)
+def _named(prompt: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a prompt with a name for each video or image, under which the engine caches what it makes of them."""
+    items: Mapping[str, Sequence[object]] = prompt["multi_modal_data"]
+    return {**prompt, "multi_modal_uuids": {kind: [f"{name}.{at}" for at in range(len(items[kind]))] for kind in items}}
 
 
 def _digest(frames: PackedFrames) -> str:

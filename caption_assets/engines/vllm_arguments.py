@@ -56,7 +56,7 @@ ENVIRONMENT: Mapping[str, str] = {
 
 MOST_PROCESSOR_THREADS = 8
 """Of the model's processor, on a GPU host. vLLM has one queue for it, and gives it one thread: with 0.25 that makes two
-windows of 1080p a second (benchmarks/README.md), and a GPU may read more."""
+windows of 1080p a second on a core of an AMD EPYC (benchmarks/README.md), and a GPU may read more."""
 
 
 class EngineArgumentError(EngineUnavailable):
@@ -163,7 +163,8 @@ def processor_threads(number: int) -> Iterator[None]:
     """Let the model's processor use `number` threads of PyTorch for the block, unless the user has set how many.
 
     vLLM takes as many as OMP_NUM_THREADS says at the moment it processes frames, else one. Enter it after the core has
-    started, which has its own idea of its threads.
+    started, which has its own idea of its threads. The variable is the whole process's, and that of processes that it
+    starts meanwhile: one engine at a time.
     """
     if "OMP_NUM_THREADS" in os.environ or number < 2:
         yield
@@ -172,7 +173,13 @@ def processor_threads(number: int) -> Iterator[None]:
     try:
         yield
     finally:
-        os.environ.pop("OMP_NUM_THREADS", None)
+        if os.environ.get("OMP_NUM_THREADS") == str(number):
+            del os.environ["OMP_NUM_THREADS"]
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def prepare_environment() -> Path:

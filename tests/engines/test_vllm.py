@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -70,7 +71,7 @@ class Recorder:
 
         def recorded(prompt: Any, params: Any, name: str) -> Any:
             self.prompts.append(inner._tokenizer.decode(prompt["prompt_token_ids"]))
-            self.sent += ["video" in prompt.get("mm_kwargs", {}) and prompt["mm_kwargs"]["video"][0] is not None]
+            self.sent.append(any(item for items in prompt.get("mm_kwargs", {}).values() for item in items))
             return generate(prompt, params, name)
 
         inner._engine.generate = recorded
@@ -179,8 +180,10 @@ def frames_that_the_core_does_not_have_are_sent_again(engine: Recorder) -> None:
     engine.inner._call(engine.inner._render(engine.inner._prepare(lost).prompt))
     made = engine.ask(lost)
     assert {completion.error for completion in made.values()} == {None}
-    assert engine.sent[:2] == [False, False]
-    assert True in engine.sent[2:]
+    assert engine.sent == [False, False, True, False]
+    again = engine.ask(replace(lost, seeds=(3,)))
+    assert {completion.error for completion in again.values()} == {None}
+    assert engine.sent == [False]  # under the name that it has by now
 
 
 def candidates_of_windows_that_fill_the_core_are_answered(engine: Recorder) -> None:
@@ -296,6 +299,7 @@ def sees_every_frame(engine: Recorder, written: list[str]) -> None:
     assert {completion.error for completion in made.values()} == {None}
     assert all(it.expected_prompt_tokens == it.prompt_tokens for it in made.values())
     assert made["r", 0].text != made["r", 1].text
+    assert sorted(engine.sent) == [False, True, True]  # two candidates of one window, and another window
     longest = max(engine.prompts, key=len)
     assert [part for part in written if part in longest] == written
 
@@ -352,6 +356,56 @@ def test_vllm_gives_the_processor_the_threads_that_are_lent(monkeypatch: pytest.
     with processor_threads(3):
         assert while_processing() == 2
     assert os.environ["OMP_NUM_THREADS"] == "2"
+
+
+class Loading:
+    """An engine of which nothing is loaded, on a host that says that it has a GPU."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path):
+        from vllm.engine.arg_utils import AsyncEngineArgs  # its import needs the platform that is there  # noqa: F401
+
+        from caption_assets.engines import vllm
+
+        self.threads_of_the_core: str | None = "not started"
+        self.fault: Exception | None = None
+        folder.joinpath("config.json").write_text(json.dumps({"model_type": "qwen3", "max_position_embeddings": 4096}))
+        self.spec = EngineSpec("enhance", str(folder), engine_kwargs={"load_format": "dummy"})
+        monkeypatch.setattr("vllm.platforms.current_platform", SimpleNamespace(is_cpu=lambda: False), raising=False)
+        monkeypatch.setattr("vllm.engine.arg_utils.AsyncEngineArgs.__post_init__", lambda _: None)
+        monkeypatch.setattr(vllm, "usable_cores", lambda: 6)
+        monkeypatch.setattr(vllm, "_start", self._start)
+        monkeypatch.setattr(vllm.VllmEngine, "_read_engine", self._read_engine)
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+    def engine(self) -> Any:
+        from caption_assets.engines.vllm import VllmEngine
+
+        return VllmEngine(self.spec, {})
+
+    async def _start(self, arguments: Any) -> Any:
+        self.threads_of_the_core = os.environ.get("OMP_NUM_THREADS")
+        return SimpleNamespace(shutdown=lambda: None)
+
+    def _read_engine(self, *args: Any, **fields: Any) -> None:
+        if self.fault is not None:
+            raise self.fault
+
+
+def test_on_a_gpu_host_the_processor_has_half_of_the_cores_while_the_engine_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if (reason := missing()) is not None:
+        pytest.skip(reason) if not REQUIRED else pytest.fail(reason)
+    loading = Loading(monkeypatch, tmp_path)
+    engine = loading.engine()
+    assert loading.threads_of_the_core is None
+    assert os.environ["OMP_NUM_THREADS"] == "3"
+    engine.close()
+    assert "OMP_NUM_THREADS" not in os.environ
+    loading.fault = RuntimeError("no such tokenizer")
+    with pytest.raises(EngineUnavailable, match="no such tokenizer"):
+        loading.engine()
+    assert "OMP_NUM_THREADS" not in os.environ
 
 
 def test_a_field_that_vllm_does_not_have_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:

@@ -48,12 +48,12 @@ def test_what_takes_too_long_is_stopped():
 def test_native_code_that_hangs_or_crashes_costs_its_own_item():
     """The hang holds the interpreter's lock, so nothing inside the worker could end it."""
     start = time.monotonic()
-    results = dict(map_clips(act, ["a", "native hang", "b", "wild pointer", "c"], workers=2, timeout_s=2))
-    assert results.pop("native hang") == WorkerFailure("stopped after 2 s", "timeout")
+    results = dict(map_clips(act, ["a", "native hang", "b", "wild pointer", "c"], workers=2, timeout_s=6))
+    assert results.pop("native hang") == WorkerFailure("stopped after 6 s", "timeout")
     crash = results.pop("wild pointer")
     assert (crash.kind, crash.reason) == ("crashed", "the decoder crashed (signal 11: segmentation fault)")
     assert {item: result[0] for item, result in results.items()} == {item: item for item in "abc"}
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 40
 
 
 def test_what_takes_too_much_memory_is_refused():
