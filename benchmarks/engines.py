@@ -30,6 +30,7 @@ import numpy as np
 import psutil
 import simplejpeg
 
+from caption_assets.cores import usable_cores
 from caption_assets.engines.devices import has_cuda
 from caption_assets.engines.families import FrameShape, family_of
 from caption_assets.engines.protocol import EngineSpec, Message, PackedFrames, Request
@@ -39,7 +40,6 @@ from caption_assets.engines.vllm_arguments import (
     installed_version,
     prepare_environment,
     processor_threads,
-    usable_cores,
 )
 from caption_assets.video.budget import fit_resolution
 

@@ -25,6 +25,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from caption_assets.cores import usable_cores
 from caption_assets.engines.chat_template import ChatTemplate, read_chat_template
 from caption_assets.engines.encoder_room import EncoderRoom
 from caption_assets.engines.families import Family, FrameShape, QwenVL, family_of
@@ -52,7 +53,6 @@ from caption_assets.engines.vllm_arguments import (
     prepare_environment,
     processor_threads,
     result_options,
-    usable_cores,
 )
 from caption_assets.engines.weights import fetch, locate
 
@@ -303,9 +303,8 @@ class VllmEngine:
                 # The two sides of vLLM's cache of processed frames had come to differ, in 0.25 for good.
                 (again,) = await self._render(self._under_another_name(prepared))
                 final = await self._generate(again, params, name)
-                self._errors_from = _size(
-                    self._errors
-                )  # 0.25 wrote that down as an error; nothing will have died of it
+                # 0.25 wrote that down as an error, which is not what a later death will be of.
+                self._errors_from = _size(self._errors)
         except asyncio.CancelledError:
             raise
         except Exception as error:

@@ -177,11 +177,6 @@ def processor_threads(number: int) -> Iterator[None]:
             del os.environ["OMP_NUM_THREADS"]
 
 
-def usable_cores() -> int:
-    """Return how many cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def prepare_environment() -> Path:
     """Set vLLM's environment before its first import; return the file that its processes write errors to."""
     for name, value in ENVIRONMENT.items():

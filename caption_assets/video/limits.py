@@ -1,8 +1,8 @@
 """From settings to what the video code takes: limits of a probe, rules of windows and packs, number of workers."""
 
-import os
 from typing import Literal, cast
 
+from caption_assets.cores import usable_cores
 from caption_assets.settings import Settings, SettingsError
 from caption_assets.video.duplicates import DedupeMode, DedupeRule
 from caption_assets.video.pack import PackRule, WindowRule
@@ -73,9 +73,8 @@ def preview_rule(settings: Settings) -> PreviewRule:
 
 def worker_limits(settings: Settings, n_items: int) -> WorkerLimits:
     """Return how many workers there are for `n_items`, one a core unless set, and what an item may cost."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return {
-        "workers": max(1, min(settings.workers or cores, n_items)),
+        "workers": max(1, min(settings.workers or usable_cores(), n_items)),
         "timeout_s": settings.clip_timeout_s,
         "memory_bytes": settings.worker_memory_mb << 20,
     }
