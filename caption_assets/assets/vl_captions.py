@@ -15,8 +15,7 @@ from caption_assets.engines.spec import caption_spec
 from caption_assets.ids import RecipeId, TaskId, WindowId
 from caption_assets.ledger.database import LedgerError
 from caption_assets.orchestration.declare import video_batch_asset
-from caption_assets.orchestration.gate_history import gate_numbers, gates_over_batches
-from caption_assets.orchestration.metadata import bars, histogram, sample_table
+from caption_assets.orchestration.metadata import sample_table, spread
 from caption_assets.orchestration.resources import EngineResource, RootResource, SettingsResource
 from caption_assets.orchestration.stage import stage
 from caption_assets.pipeline.clip_prompts import (
@@ -34,8 +33,6 @@ from caption_assets.pipeline.stage_run import StageRun, recipe_rows
 from caption_assets.retention import GATES
 from caption_assets.settings import Settings
 from caption_assets.settings.recipes import Recipe, caption_recipe, original_recipe, retention_recipe
-
-KEY = dg.AssetKey("vl_captions")
 
 
 @video_batch_asset(kinds={"duckdb"}, table="caption_candidates", code_kind="caption", deps=[windows], uses_engine=True)
@@ -66,7 +63,7 @@ def vl_captions(
             decide_batch(run.ledger, run.batch, made, values, run.run_id)
             _count(run, asked[run.batch])
             context.log.info(f"{run.batch}: captions by {recipe.name}, engine {engine.loaded.entry.name}")
-            run.metadata |= _pictures(run, context.instance, recipe, made)
+            run.metadata |= _pictures(run, recipe, made)
 
 
 def _own_recipes(run: StageRun, settings: Settings, identity: EngineIdentity, recipe: Recipe) -> dict[str, Recipe]:
@@ -195,22 +192,18 @@ def _missing(run: StageRun) -> set[object]:
 
 
 def _pictures(
-    run: StageRun, instance: dg.DagsterInstance, recipe: Recipe, made: Sequence[Mapping[str, object]]
-) -> dict[str, dg.MetadataValue | str]:
+    run: StageRun, recipe: Recipe, made: Sequence[Mapping[str, object]]
+) -> dict[str, dg.MetadataValue | str | float]:
     kept = run.ledger.named("batch_kept", batch=run.batch)
-    lengths = [float(len(str(row["text"]).split())) for row in made if row["text"]]
-    metadata: dict[str, dg.MetadataValue | str] = {
+    dropped = {str(row["reason_code"]): int(row["n"]) for row in run.ledger.named("gate_counts", batch=run.batch)}
+    metadata: dict[str, dg.MetadataValue | str | float] = {
         "captions": sample_table(kept, ("path", "text", "reason_code")),
-        "words per candidate": histogram(lengths, "words"),
+        **spread("words per candidate", [len(str(row["text"]).split()) for row in made if row["text"]]),
         "recipe": recipe.recipe_id,
         "model": recipe.name,
+        # Also those that dropped nothing, so that Dagster's plots over the batches have no holes.
+        **{f"gate {gate.name}": dropped.get(str(gate.reason), 0) for gate in GATES},
     }
-    dropped = {str(row["reason_code"]): row["n"] for row in run.ledger.named("gate_counts", batch=run.batch)}
-    counts = {gate.name: int(str(dropped.get(str(gate.reason), 0))) for gate in GATES}
-    metadata |= gate_numbers(counts)
-    metadata["gates over batches"] = gates_over_batches(instance, KEY, run.batch, counts)
-    if any(counts.values()):
-        metadata["candidates by gate"] = bars(counts)
     failed = [row for row in made if row["status"] == "error"]
     if failed:
         metadata["failed candidates"] = sample_table(

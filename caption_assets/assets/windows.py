@@ -10,7 +10,7 @@ import dagster as dg
 from caption_assets.assets.raw_clips import raw_clips
 from caption_assets.ids import ClipId
 from caption_assets.orchestration.declare import video_batch_asset
-from caption_assets.orchestration.metadata import histogram, picture, sample_table
+from caption_assets.orchestration.metadata import picture, sample_table, spread
 from caption_assets.orchestration.resources import RootResource, SettingsResource
 from caption_assets.orchestration.stage import stage
 from caption_assets.pipeline.dedupe import collapsed_windows, record_duplicates
@@ -85,7 +85,7 @@ def _cut(run: StageRun, jobs: Sequence[CutJob], settings: Settings) -> Iterator[
 
 def _pictures(
     run: StageRun, rows: Sequence[Mapping[str, object]], lost: Sequence[Mapping[str, object]], settings: Settings
-) -> dict[str, dg.MetadataValue]:
+) -> dict[str, dg.MetadataValue | float]:
     columns = (
         "path",
         "clip_start_s",
@@ -98,9 +98,9 @@ def _pictures(
         "status",
         "error",
     )
-    metadata: dict[str, dg.MetadataValue] = {
+    metadata: dict[str, dg.MetadataValue | float] = {
         "windows": sample_table(rows, columns),
-        "sampled frames per window": histogram([float(str(row["n_sampled"])) for row in rows], "frames"),
+        **spread("sampled frames per window", [int(str(row["n_sampled"])) for row in rows if row["status"] == "ok"]),
     }
     if lost:
         metadata["clips without windows"] = sample_table(lost, ("path", "clip_start_s", "status", "error"))
