@@ -27,7 +27,7 @@ from typing import Any
 
 from caption_assets.cores import usable_cores
 from caption_assets.engines.chat_template import ChatTemplate, read_chat_template
-from caption_assets.engines.child_process import Ward, end, guard, wards_of
+from caption_assets.engines.child_process import end, guard, with_descendants
 from caption_assets.engines.encoder_room import EncoderRoom
 from caption_assets.engines.families import Family, FrameShape, QwenVL, family_of
 from caption_assets.engines.feed import Feed
@@ -131,15 +131,15 @@ class VllmEngine:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True)
         self._thread.start()
-        self._wards: list[Ward] = []
+        self._all_processes: list[Any] = []
         self._guard: subprocess.Popen[bytes] | None = None
         self._lent = ExitStack()
         before = set(multiprocessing.active_children())
         try:
             self._engine = self._call(_start(AsyncEngineArgs(**arguments)))
             self._processes = set(multiprocessing.active_children()) - before
-            self._wards = wards_of(process.pid for process in self._processes if process.pid)
-            self._guard = guard(os.getpid(), self._wards)
+            self._all_processes = with_descendants(process.pid for process in self._processes if process.pid)
+            self._guard = guard(os.getpid(), self._all_processes)
             self._read_engine(path, on_cpu=on_cpu)
             # On a CPU the model itself has all the cores.
             threads = 1 if on_cpu else min(MOST_PROCESSOR_THREADS, usable_cores() // 2)
@@ -189,7 +189,7 @@ class VllmEngine:
             if process.is_alive():
                 process.kill()
                 process.join(CLOSE_S)
-        end(self._wards, CLOSE_S)
+        end(self._all_processes, CLOSE_S)
         if self._guard is not None:
             self._guard.kill()
             self._guard.wait(CLOSE_S)
