@@ -65,7 +65,7 @@ def locate(spec: EngineSpec) -> Model:
     Raises:
         WeightsError: it is neither here nor on the hub, or the hub cannot be asked.
     """
-    return _locate(spec.model, spec.revision, spec.model_dir)
+    return _locate(spec.model, spec.stage.revision, spec.engine.model_dir)
 
 
 def fetch(spec: EngineSpec) -> Path:
@@ -75,7 +75,7 @@ def fetch(spec: EngineSpec) -> Path:
         WeightsError: they cannot be fetched.
     """
     model = locate(spec)
-    invents = spec.engine_kwargs.get("load_format") == INVENTED
+    invents = spec.stage.vllm_kwargs.get("load_format") == INVENTED
     if model.path is not None and (invents or _is_complete(model.path)):
         return model.path
     if model.path is not None and not COMMIT.fullmatch(model.revision):
