@@ -140,7 +140,7 @@ REFUSED = {
     "widow_size=5": "widow_size: no such setting. Did you mean window.window_size?",
     "enhance.modle=x": "enhance.modle: no such setting. Did you mean enhance.model?",
     "zzz=1": "zzz: no such setting. Known: clip.split, ",
-    "window.window_size": "window.window_size: write NAME=VALUE",
+    "window.window_size": "window.window_size: write KEY=VALUE",
 }
 
 

@@ -182,7 +182,7 @@ class _Windows:
         there = ", ".join(f"{first} to {last}" for first, last in sorted(windows)) or "none"
         self._note(
             f"{path}: no window has the frames {frames[0]} to {frames[1]}; windows there: {there}. Import into another "
-            "--batch with the window_size and remainder_threshold that it was captioned with"
+            "--batch with the window.window_size and window.remainder_threshold that it was captioned with"
         )
         return []
 

@@ -81,7 +81,7 @@ class Settings(Group):
             raise SettingsError("\n".join(lines)) from None
 
     def with_overrides(self, assignments: Sequence[str]) -> Self:
-        """Return these settings with `GROUP.NAME=VALUE` strings applied.
+        """Return these settings with `KEY=VALUE` strings applied, where a key is `GROUP.NAME`.
 
         A further dot sets one entry of a table (`caption.sampling_params.temperature=0.7`). The value is read as JSON
         where it is JSON and the setting is no text, else it is taken as text.
@@ -90,7 +90,7 @@ class Settings(Group):
         for assignment in assignments:
             key, separator, text = assignment.partition("=")
             if not separator:
-                raise SettingsError(f"--set {assignment}: write NAME=VALUE")
+                raise SettingsError(f"--set {assignment}: write KEY=VALUE")
             name = grouped_name(key.strip())
             _assign(values, name, _read_value(name, text))
         return type(self).of(values, origin="--set")

@@ -139,6 +139,18 @@ def test_settings_come_from_the_folder_and_the_command_line_wins(command, film, 
     assert "Did you mean window.window_size?" in said.err
 
 
+def test_a_flat_name_is_accepted_with_one_plain_line(command, film, tmp_path):
+    Path("caption_assets.toml").write_text('prompt_text = "from the file"\n[enhance]\nenabled = false\n')
+    said = command("run", film, "--batch", "b", "--root", tmp_path / "root", "--json", "--set", "workers=1")
+    assert said.status == 0
+    assert table(tmp_path / "root")[0]["prompt"] == "from the file"
+    warnings = [line for line in said.err.splitlines() if "is now called" in line]
+    assert [line.partition(";")[0] for line in warnings] == [
+        "Warning: the setting prompt_text is now called caption.prompt_text",
+        "Warning: the setting workers is now called decode.workers",
+    ]
+
+
 def test_a_fault_of_the_program_ends_with_1_and_says_where(command, film, tmp_path, monkeypatch):
     def broken(*args):
         raise RuntimeError("no such luck")

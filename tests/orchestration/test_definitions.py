@@ -155,6 +155,15 @@ def test_settings_of_the_folder_are_the_launchpad_s_defaults(tmp_path):
     assert json.loads(asked.stdout) == [3, False, 256]
 
 
+def test_configuration_in_its_flat_form_is_accepted_with_a_warning():
+    config = {"window_size": 300, "caption": {"caption_num": 2}}
+    job = defs.resolve_job_def("caption_batch")
+    assert dg.validate_run_config(job, {"resources": {"settings": {"config": config}}})
+    with pytest.warns(FutureWarning, match=r"window_size is now called window\.window_size"):
+        settings = type(defs.resources["settings"])(**config).values()
+    assert settings == Settings.of({"window.window_size": 300, "caption.caption_num": 2})
+
+
 def test_the_values_of_the_resource_are_the_settings():
     assert defs.resources["settings"].values() == Settings.of({})
 
