@@ -1,9 +1,9 @@
 """Where a model's weights lie, which revision they are, and how they reach this host.
 
-A model is a local path or an id on the Hugging Face hub, whose weights lie in `model_dir` or in the hub's cache. Its
-revision is known without reading all the weights: the commit of what came from the hub, else a digest of the files.
-A branch or a tag is resolved once per process and first on this host, so that two runs do not differ because the hub
-moved between them. To move on, set another revision.
+A model is a local path or an id on the Hugging Face hub, whose weights lie in `engine.model_dir` or in the hub's
+cache. Its revision is known without reading all the weights: the commit of what came from the hub, else a digest of the
+files. A branch or a tag is resolved once per process and first on this host, so that two runs do not differ because the
+hub moved between them. To move on, set another revision.
 """
 
 import hashlib
@@ -31,9 +31,9 @@ NOTE = ".caption_assets.json"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 REMEDIES = {
     "GatedRepoError": "give the consent that its makers ask for on its page of the hub and set HF_TOKEN",
-    "HFValidationError": "check the setting model",
-    "RepositoryNotFoundError": "check the setting model, or set HF_TOKEN if it is private",
-    "RevisionNotFoundError": "check the setting revision",
+    "HFValidationError": "check the name of the model in the settings",
+    "RepositoryNotFoundError": "check the name of the model in the settings, or set HF_TOKEN if it is private",
+    "RevisionNotFoundError": "check its revision in the settings",
     "OfflineModeIsEnabled": "unset HF_HUB_OFFLINE",
 }
 """What to do about an error of the hub, by its class."""
@@ -67,7 +67,7 @@ def locate(spec: EngineSpec) -> Model:
     Raises:
         WeightsError: the model is neither on this host nor on the hub, or the hub does not answer.
     """
-    return _locate(spec.model, spec.revision, spec.model_dir)
+    return _locate(spec.model, spec.stage.revision, spec.engine.model_dir)
 
 
 def fetch(spec: EngineSpec) -> Path:
@@ -77,7 +77,7 @@ def fetch(spec: EngineSpec) -> Path:
         WeightsError: they cannot be fetched.
     """
     model = locate(spec)
-    needs_no_weights = spec.engine_kwargs.get("load_format") == "dummy"  # vLLM makes them up, for benchmarks
+    needs_no_weights = spec.stage.vllm_kwargs.get("load_format") == "dummy"  # vLLM makes them up, for benchmarks
     if model.path is not None and (needs_no_weights or _is_complete(model.path)):
         return model.path
     if model.path is not None and not COMMIT.fullmatch(model.revision):
@@ -120,7 +120,7 @@ def _locate(model: str, revision: str | None, model_dir: str | None) -> Model:
     if local.exists():
         return Model(local.resolve().name, _revision_of(local), local.resolve())
     if model.startswith(("/", ".", "~")):
-        raise WeightsError(f"{model}: there is no such folder of weights; check the setting model")
+        raise WeightsError(f"{model}: there is no such folder of weights; check the name of the model in the settings")
     if model_dir is None:
         commit, snapshot = _resolve(model, revision, None)
         return Model(model, commit, snapshot)
@@ -209,7 +209,7 @@ def _is_complete(path: Path) -> bool:
 def _not_to_be_had(model: str, revision: str | None, folder: Path | None, error: Exception) -> WeightsError:
     kind, reason = type(error).__name__, (str(error).strip().splitlines() or [""])[0]
     place = f"{model} at revision {revision}" if revision else model
-    copy = f"put its files into {folder}" if folder else "set model to a folder that holds its files"
+    copy = f"put its files into {folder}" if folder else "name a folder that holds its files as the model"
     return WeightsError(
         f"{place}: not all of it is on this host, and the hub does not give it ({kind}: {reason}); "
         f"{REMEDIES.get(kind, 'try again')}, or {copy}"

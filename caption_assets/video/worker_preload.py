@@ -8,7 +8,8 @@ from multiprocessing import spawn
 import av  # noqa: F401
 import simplejpeg  # noqa: F401
 
-import caption_assets.video.decode  # noqa: F401
+import caption_assets.video.decode
+import caption_assets.video.workers  # noqa: F401
 
 
 def _leave_main_alone(_: str) -> None:

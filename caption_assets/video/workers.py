@@ -15,15 +15,18 @@ import resource
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal, TypedDict, TypeVar
+from typing import Literal, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
+
+from caption_assets.cores import usable_cores
+from caption_assets.settings.groups import DecodeSettings
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -35,6 +38,9 @@ IN_FLIGHT_PER_WORKER = 2
 """Items handed out per worker: one runs, the next waits at hand."""
 
 PRELOADED = "caption_assets.video.worker_preload"
+
+BREAK_POLL_S = 1.0
+"""A pool that breaks may forget items that it has just been given, so it is asked whether it still works."""
 
 MAX_ATTEMPTS = 2
 """Times an item is given to a pool. A pool breaks when a worker dies between two items, which is no item's fault."""
@@ -52,12 +58,14 @@ class WorkerFailure:
     error: BaseException | None = None
 
 
-class WorkerLimits(TypedDict):
-    """How `map_clips` works: processes, seconds for one item, bytes of address space of each process."""
-
-    workers: int
-    timeout_s: float
-    memory_bytes: int
+def map_jobs(
+    fn: Callable[[ItemT], ResultT], jobs: Sequence[ItemT], decode: DecodeSettings
+) -> Iterator[tuple[ItemT, ResultT | WorkerFailure]]:
+    """Yield what `map_clips` does, with the processes and limits that `decode` sets, and no idle process."""
+    workers = max(1, min(decode.workers or usable_cores(), len(jobs)))
+    return map_clips(
+        fn, jobs, workers=workers, timeout_s=decode.clip_timeout_s, memory_bytes=decode.worker_memory_mb << 20
+    )
 
 
 def map_clips(
@@ -128,14 +136,14 @@ def _map_in_workers(
                 lost.append(waiting.popleft())
             if not running and not lost:
                 return
-            for future in () if lost else wait(running, return_when=FIRST_COMPLETED).done:
+            for future in () if lost else wait(running, BREAK_POLL_S, FIRST_COMPLETED).done:
                 item, attempt = running.pop(future)
                 error = future.exception()
                 if isinstance(error, BrokenProcessPool):
                     lost.append((item, attempt))
                 else:
                     yield item, future.result() if error is None else _failure(error, timeout_s)
-            if lost:
+            if lost or not pool.active:
                 lost += running.values()
                 running.clear()
                 _stop(pool)

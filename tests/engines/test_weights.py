@@ -15,13 +15,15 @@ import pytest
 from caption_assets.engines import weights
 from caption_assets.engines.protocol import EngineSpec
 from caption_assets.engines.weights import WeightsError, digest_of, fetch, locate
+from caption_assets.settings.groups import CaptionSettings, EngineSettings
 
 COMMIT, OTHER = "0123456789abcdef0123456789abcdef01234567", "a" * 40
 MODEL = {"config.json": b"{}", "model.safetensors": b"w" * 100, "pytorch_model.bin": b"w" * 100, "README.md": b"words"}
 
 
 def spec(model: str, **fields: Any) -> EngineSpec:
-    return EngineSpec("caption", model, **fields)
+    engine = EngineSettings(model_dir=fields.pop("model_dir", None))
+    return EngineSpec(CaptionSettings(model=model, **fields), engine)
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -164,7 +166,7 @@ def test_what_was_fetched_into_model_dir_keeps_its_commit_until_somebody_changes
     folder = fetch(there)
     assert folder == tmp_path / "weights" / "org" / "tiny"
     assert (locate(there).revision, locate(there).path) == (COMMIT, folder)
-    pinned = spec("org/tiny", model_dir=there.model_dir, revision=COMMIT[:7])
+    pinned = spec("org/tiny", model_dir=there.engine.model_dir, revision=COMMIT[:7])
     offline()
     assert fetch(there) == fetch(pinned) == folder
     assert locate(there).revision == locate(pinned).revision == COMMIT
@@ -177,10 +179,10 @@ def test_another_revision_is_fetched_beside_the_one_in_model_dir(tmp_path: Path)
     there = spec("org/tiny", model_dir=str(tmp_path / "weights"))
     folder = fetch(there)
     write_model(folder, b"tuned further")
-    other = fetch(spec("org/tiny", model_dir=there.model_dir, revision=OTHER))
+    other = fetch(spec("org/tiny", model_dir=there.engine.model_dir, revision=OTHER))
     assert other == tmp_path / "weights" / "org" / f"tiny@{OTHER}"
     assert (folder / "model.safetensors").read_bytes() == b"tuned further"
-    assert locate(spec("org/tiny", model_dir=there.model_dir, revision=OTHER)).revision == OTHER
+    assert locate(spec("org/tiny", model_dir=there.engine.model_dir, revision=OTHER)).revision == OTHER
 
 
 def test_a_folder_that_a_person_filled_is_used_as_it_is(tmp_path: Path, offline: Any):
@@ -206,7 +208,9 @@ def test_two_processes_that_fetch_at_once_agree_and_leave_one_whole_folder(tmp_p
     program = (
         "from caption_assets.engines.weights import fetch, locate\n"
         "from caption_assets.engines.protocol import EngineSpec\n"
-        f"spec = EngineSpec('caption', 'org/tiny', model_dir={str(tmp_path / 'weights')!r})\n"
+        "from caption_assets.settings.groups import CaptionSettings, EngineSettings\n"
+        f"engine = EngineSettings(model_dir={str(tmp_path / 'weights')!r})\n"
+        "spec = EngineSpec(CaptionSettings(model='org/tiny'), engine)\n"
         "print(locate(spec).revision, fetch(spec), locate(spec).revision)\n"
     )
     environment = {
@@ -235,16 +239,16 @@ def test_a_folder_without_weights_is_refused_and_will_do_where_they_are_invented
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(WeightsError, match=rf"{tmp_path} holds no weights, .* copy the missing files \(.safetensors"):
         fetch(spec(str(tmp_path)))
-    assert fetch(spec(str(tmp_path), engine_kwargs={"load_format": "dummy"})) == tmp_path
+    assert fetch(spec(str(tmp_path), vllm_kwargs={"load_format": "dummy"})) == tmp_path
     assert Hub.asked == []
 
 
 def test_what_cannot_be_had_says_why_and_what_to_do(tmp_path: Path, offline: Any, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(WeightsError, match=r"/no/such: there is no such folder"):
         locate(spec("/no/such"))
-    with pytest.raises(WeightsError, match=r"^org/other: .* check the setting model, .* set model to a folder"):
+    with pytest.raises(WeightsError, match=r"^org/other: .* check the name of the model .* name a folder"):
         locate(spec("org/other"))
-    with pytest.raises(WeightsError, match=r"^org/tiny at revision no-such-branch: .* check the setting revision"):
+    with pytest.raises(WeightsError, match=r"^org/tiny at revision no-such-branch: .* check its revision"):
         locate(spec("org/tiny", revision="no-such-branch"))
     with pytest.raises(WeightsError, match=rf"^org/gated .* consent .* set HF_TOKEN, or .* {tmp_path}/org/gated"):
         fetch(spec("org/gated", model_dir=str(tmp_path)))
@@ -257,5 +261,5 @@ def test_what_cannot_be_had_says_why_and_what_to_do(tmp_path: Path, offline: Any
         fetch(spec("org/tiny", revision=COMMIT))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(WeightsError, match=r"^org/tiny: .*Connect.*; try again, or set model to a folder"):
+    with pytest.raises(WeightsError, match=r"^org/tiny: .*Connect.*; try again, or name a folder"):
         locate(spec("org/tiny"))
