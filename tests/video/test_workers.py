@@ -118,9 +118,11 @@ def wait_until(condition, seconds=60):
 
 
 def alive(pid):
-    # A killed worker stays as a zombie until its fork server looks.
-    status = Path(f"/proc/{pid}/stat")
-    return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    """Tell whether a process runs; a killed worker stays as a zombie until its fork server looks."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def test_a_generator_that_is_closed_leaves_no_worker(tmp_path):
