@@ -13,7 +13,7 @@ from caption_assets.captioning.tasks import Ask
 from caption_assets.engines.protocol import EngineIdentity
 from caption_assets.engines.spec import caption_spec
 from caption_assets.ids import RecipeId, TaskId, WindowId
-from caption_assets.ledger.database import LedgerError
+from caption_assets.ledger.store import LedgerError
 from caption_assets.orchestration.declare import video_batch_asset
 from caption_assets.orchestration.gate_history import gate_numbers, gates_over_batches
 from caption_assets.orchestration.metadata import bars, histogram, sample_table

@@ -17,11 +17,11 @@ from caption_assets.pipeline.dedupe import collapsed_windows, record_duplicates
 from caption_assets.pipeline.frames import frames_of_clip
 from caption_assets.pipeline.rules import pack_rule, probe_limits, window_rule, worker_limits
 from caption_assets.pipeline.stage_run import StageRun
+from caption_assets.pipeline.window_rows import window_rows
 from caption_assets.settings import Settings
 from caption_assets.settings.recipes import dedupe_recipe, window_recipe
 from caption_assets.video.contact_sheet import frame_strip
 from caption_assets.video.pack import pack_path, read_pack
-from caption_assets.video.rows import window_rows
 from caption_assets.video.window_job import CutJob, FileClip, cut_clip, not_cut
 from caption_assets.video.workers import WorkerFailure, map_clips
 

@@ -6,9 +6,10 @@ from datetime import datetime
 
 from caption_assets import ids
 from caption_assets.captioning.stream import FramesOf, Stream, answer_each
-from caption_assets.captioning.tasks import generation_columns
+from caption_assets.captioning.tasks import generation_columns, status_of
 from caption_assets.engines.protocol import Completion, Message, PackedFrames, Request
 from caption_assets.ids import CandidateId, RecipeId, TaskId, WindowId
+from caption_assets.ledger.schema import EnhancedRow
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def enhance_stream(
     max_tokens: int,
     run_id: str,
     clock: Callable[[], datetime],
-) -> Iterator[tuple[str, dict[str, object]]]:
+) -> Iterator[tuple[str, EnhancedRow]]:
     """Yield the batch and a row for every task, in the order in which the engine finishes."""
 
     def asked() -> Iterator[tuple[tuple[str, EnhanceTask], Request | str]]:
@@ -86,16 +87,17 @@ def enhance_request(
     )
 
 
-def enhanced_row(task: EnhanceTask, completion: Completion, seed: int, run_id: str, now: datetime) -> dict[str, object]:
+def enhanced_row(task: EnhanceTask, completion: Completion, seed: int, run_id: str, now: datetime) -> EnhancedRow:
     """Return the ledger row of a completion, with the caption it was made from."""
-    return {
-        "enhanced_id": task.enhanced_id,
-        "task_id": task.task_id,
-        "candidate_id": task.candidate_id,
-        "window_id": task.window_id,
-        "recipe_id": task.recipe_id,
-        "attempt": task.attempt,
+    return EnhancedRow(
+        enhanced_id=task.enhanced_id,
+        task_id=task.task_id,
+        candidate_id=task.candidate_id,
+        window_id=task.window_id,
+        recipe_id=task.recipe_id,
+        attempt=task.attempt,
+        status=status_of(completion),
         **generation_columns(completion, seed),
-        "run_id": run_id,
-        "created_at": now,
-    }
+        run_id=run_id,
+        created_at=now,
+    )

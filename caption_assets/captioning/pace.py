@@ -1,7 +1,9 @@
 """How fast an engine answers: for the log, and for what the UI shows of a run."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+
+from caption_assets.ledger.schema import Generated
 
 
 class Pace:
@@ -12,12 +14,12 @@ class Pace:
         self._begun = self._last = clock()
         self._answers = self._prompt_tokens = self._output_tokens = 0
 
-    def note(self, row: Mapping[str, object]) -> None:
+    def note(self, row: Generated) -> None:
         """Count the row of an answer."""
         self._last = self._clock()
         self._answers += 1
-        self._prompt_tokens += _number(row["prompt_tokens"])
-        self._output_tokens += _number(row["output_tokens"])
+        self._prompt_tokens += row.prompt_tokens or 0
+        self._output_tokens += row.output_tokens or 0
 
     def metadata(self) -> dict[str, float | int]:
         """Return tokens, and answers and tokens a second; nothing where there was no answer."""
@@ -36,7 +38,3 @@ class Pace:
         """Return what a line of progress says of the engine."""
         seconds = max(self._last - self._begun, 1e-3)
         return f"; {in_flight} in flight, {self._output_tokens / seconds:.0f} output tokens/s"
-
-
-def _number(value: object) -> int:
-    return value if isinstance(value, int) else 0

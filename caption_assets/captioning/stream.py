@@ -21,10 +21,10 @@ from caption_assets.captioning.tasks import (
 )
 from caption_assets.engines.protocol import Completion, PackedFrames, Request
 from caption_assets.ids import RecipeId, WindowId
+from caption_assets.ledger.schema import CandidateRow
 
 NO_ANSWER = "the engine gave no answer"
 
-Row = dict[str, object]
 Item = TypeVar("Item")
 
 FramesOf = Callable[[WindowId], PackedFrames | str]
@@ -45,7 +45,7 @@ class Job:
 
 def caption_stream(
     stream: Stream, jobs: Iterable[Job], asks: Mapping[RecipeId, Ask], run_id: str, *, two_stages: bool = False
-) -> Iterator[tuple[str, Row]]:
+) -> Iterator[tuple[str, CandidateRow]]:
     """Yield the batch and the candidate row of every slot of every task, in the order in which the engine finishes.
 
     asks: what each caption recipe asks. two_stages: each good first caption is refined at once, which is one more row.
@@ -102,7 +102,7 @@ class _Queue:
         self._asks, self._run_id, self._two_stages = asks, run_id, two_stages
         self._lock = threading.Lock()
         self._waiting: dict[str, _Waiting] = {}
-        self._failed: deque[tuple[str, Row]] = deque()
+        self._failed: deque[tuple[str, CandidateRow]] = deque()
 
     def requests(self) -> Iterator[Request | None]:
         """Yield what is to be sent: second stages first, since the engine still knows their frames."""
@@ -122,7 +122,7 @@ class _Queue:
                 batch, task, frames_of = following
             yield from self._requests_of(batch, task, frames_of)
 
-    def take(self, completion: Completion) -> tuple[str, Row]:
+    def take(self, completion: Completion) -> tuple[str, CandidateRow]:
         """Return the row of an answer."""
         waiting = self._waiting[completion.request_id]
         task, position = waiting.task, waiting.positions[completion.sample_index]
@@ -135,12 +135,12 @@ class _Queue:
                 del self._waiting[completion.request_id]
         return waiting.batch, row
 
-    def take_failed(self) -> Iterator[tuple[str, Row]]:
+    def take_failed(self) -> Iterator[tuple[str, CandidateRow]]:
         """Yield the rows of slots whose frames could not be had."""
         while self._failed:
             yield self._failed.popleft()
 
-    def unanswered(self) -> Iterator[tuple[str, Row]]:
+    def unanswered(self) -> Iterator[tuple[str, CandidateRow]]:
         """Yield error rows for what the engine left out."""
         for waiting in self._waiting.values():
             for index, position in enumerate(waiting.positions):
@@ -168,6 +168,6 @@ class _Queue:
             return [(first_request(task, ask, frames), tuple(range(len(task.slots))))]
         return [(request, (i,)) for i, request in enumerate(second_requests(task, ask, frames))]
 
-    def _error_row(self, task: Task, position: int, error: str) -> Row:
+    def _error_row(self, task: Task, position: int, error: str) -> CandidateRow:
         completion = Completion(task.task_id, 0, "", "error", error=error)
         return candidate_row(task, position, self._asks[task.recipe_id], completion, self._run_id, datetime.now(UTC))

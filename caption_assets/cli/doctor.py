@@ -9,7 +9,8 @@ from typing import Any
 from caption_assets.engines.devices import has_cuda
 from caption_assets.engines.registry import AUTO, ENGINES, EngineEntry, choose_engine
 from caption_assets.engines.vllm_arguments import installed_version
-from caption_assets.ledger.database import Ledger, LedgerError
+from caption_assets.ledger.database import Ledger
+from caption_assets.ledger.store import LedgerError
 from caption_assets.pipeline.stage_run import gpu_name, library_versions
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings

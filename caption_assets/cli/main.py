@@ -26,7 +26,7 @@ from caption_assets.engines.protocol import EngineUnavailable
 from caption_assets.engines.registry import AUTO, ENGINES, UnknownEngine
 from caption_assets.exchange.delivery import ImportFault
 from caption_assets.exchange.folder import ExportError
-from caption_assets.ledger.database import LedgerError
+from caption_assets.ledger.store import LedgerError
 from caption_assets.pipeline.reviewer import ReviewError
 from caption_assets.root import RootError, RootFolder
 from caption_assets.settings import Settings, SettingsError, engine_assignment

@@ -6,10 +6,10 @@ from typing import Any
 
 from caption_assets.ledger.database import Ledger
 from caption_assets.pipeline.rules import dedupe_rule
+from caption_assets.pipeline.window_rows import seen_window
 from caption_assets.settings import Settings
 from caption_assets.settings.recipes import dedupe_recipe, window_recipe
 from caption_assets.video.duplicates import Duplicate, find_duplicates
-from caption_assets.video.rows import seen_window
 
 
 def duplicates_in(ledger: Ledger, settings: Settings, batch: str | None) -> list[Duplicate]:

@@ -6,7 +6,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from caption_assets.ledger.database import Ledger, LedgerError
+from caption_assets.ledger.database import Ledger
+from caption_assets.ledger.store import LedgerError
 from caption_assets.ledger.schema import SCHEMA_VERSION, TABLES
 
 from .story import Story, everything, row_of, settings
