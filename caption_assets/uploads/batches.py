@@ -10,10 +10,12 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts")
 SIDECAR_SUFFIXES = (".txt", ".json")
-SIDECAR_TIMES = ("sidecar_mtime_ns", "columns_mtime_ns")
+RECORDED = ("bytes", "mtime_ns", "sidecar_mtime_ns", "columns_mtime_ns")
+"""What tells without reading a file whether it, or what lies beside it, has changed."""
 READY_FILE = "_READY"
 NOTHING = (None, None)
 
@@ -114,17 +116,56 @@ def find_files(uploads: Path, batch: str) -> list[FoundFile]:
     return [_describe(uploads, path, found[path], sidecars) for path in rows]
 
 
-def is_recorded(file: FoundFile, row: Mapping[str, object] | None) -> bool:
+class RecordedFile(Protocol):
+    """What is recorded of a file: its row in `uploads`."""
+
+    @property
+    def bytes(self) -> int | None:
+        """Its size."""
+        ...
+
+    @property
+    def mtime_ns(self) -> int | None:
+        """When it was written."""
+        ...
+
+    @property
+    def sidecar_mtime_ns(self) -> int | None:
+        """When its sidecar was written."""
+        ...
+
+    @property
+    def columns_mtime_ns(self) -> int | None:
+        """When its JSON sidecar was written."""
+        ...
+
+    @property
+    def sha256(self) -> str | None:
+        """The hash of its bytes."""
+        ...
+
+    @property
+    def status(self) -> str:
+        """Whether it is ok, quarantined, or gone."""
+        ...
+
+    @property
+    def error(self) -> str | None:
+        """Why it is quarantined."""
+        ...
+
+
+def is_recorded(file: FoundFile, row: RecordedFile | None) -> bool:
     """Tell whether a file is still what its row in `uploads` says, by size and times, without reading it.
 
     A file that could not be used must have the same problem still. One that nothing was found out about (its worker
     died, or took too long) is not recorded: it is looked at again.
     """
-    if row is None or any(getattr(file, name) != row[name] for name in ("bytes", "mtime_ns", *SIDECAR_TIMES)):
+    if row is None or any(getattr(file, name) != getattr(row, name) for name in RECORDED):
         return False
     if file.problem is not None:
-        return bool(row["status"] == "quarantined" and row["error"] == file.problem)
-    return row["sha256"] is not None and row["status"] != "gone"
+        return row.status == "quarantined" and row.error == file.problem
+    return row.sha256 is not None and row.status != "gone"
 
 
 def printable(path: str) -> str:
