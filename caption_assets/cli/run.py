@@ -23,7 +23,6 @@ from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
 from caption_assets.uploads.batches import find_files
 from caption_assets.uploads.link import UploadError, bring_in, plan_upload
-from caption_assets.video.limits import preview_rule
 
 DAGSTER_YAML = "telemetry:\n  enabled: false\n"
 
@@ -71,7 +70,6 @@ def run_batch(
 ) -> int:
     """Caption `paths` as one batch; return the exit status."""
     chosen = choose_engine(engine)
-    preview_rule(settings)  # a format that cannot be written is refused before hours of captioning
     upload = plan_upload(paths, root.uploads, batch)
     new_files = bring_in(upload, root.uploads)
     if not find_files(root.uploads, upload.batch):

@@ -449,7 +449,7 @@ TABLES: Mapping[str, Table] = {
             (
                 Column("window_id", "VARCHAR", "window"),
                 Column("recipe_id", "VARCHAR", "preview recipe"),
-                Column("uri", "VARCHAR", "path below the root: .webp, .avif or .mp4", nullable=True),
+                Column("uri", "VARCHAR", "path below the root", nullable=True),
                 Column("sha256", "VARCHAR", "SHA-256 of the file", nullable=True),
                 Column("bytes", "BIGINT", "size of the file", nullable=True),
                 Column("width", "INTEGER", "pixels", nullable=True),
