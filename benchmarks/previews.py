@@ -27,7 +27,7 @@ from caption_assets.video.decode import decode_frames
 from caption_assets.video.pack import PackRule, PlannedWindow, WindowRule, pack_path, pack_windows, plan_clip, read_pack
 from caption_assets.video.previews import Preview, PreviewRule, choose_frames, make_preview
 from caption_assets.video.probe import ClipFacts, probe_clip
-from caption_assets.video.upright import UprightScaler
+from caption_assets.video.to_rgb import UprightScaler
 
 Picture = NDArray[np.uint8]
 Shown = list[tuple[int, Picture]]

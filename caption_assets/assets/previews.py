@@ -6,11 +6,12 @@ import dagster as dg
 
 from caption_assets.assets.windows import windows
 from caption_assets.orchestration.declare import video_batch_asset
-from caption_assets.orchestration.pictures import MAX_PICTURE_BYTES, picture, sample_table
+from caption_assets.orchestration.metadata import MAX_PICTURE_BYTES, picture, sample_table
 from caption_assets.orchestration.resources import RootResource, SettingsResource
-from caption_assets.orchestration.stage import StageRun, stage
+from caption_assets.orchestration.stage import stage
 from caption_assets.pipeline.previews import Row, is_missing, make_previews
-from caption_assets.recipes import preview_recipe
+from caption_assets.pipeline.stage_run import StageRun
+from caption_assets.settings.recipes import preview_recipe
 from caption_assets.video.previews import remove_leftovers
 
 

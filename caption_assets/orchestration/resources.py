@@ -3,7 +3,7 @@
 The launchpad shows each setting with its range, since the Dagster models are made from `caption_assets.settings`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from copy import copy
 from typing import Any
 
@@ -11,9 +11,8 @@ import dagster as dg
 from filelock import FileLock
 from pydantic import Field, PrivateAttr, create_model
 
-from caption_assets.engines.protocol import Completion, Engine, EngineIdentity, EngineSpec, Request
-from caption_assets.engines.registry import AUTO, ENGINES, EngineEntry, choose_engine
-from caption_assets.engines.restarts import Flight, stream_with_restarts
+from caption_assets.engines.loaded import LoadedEngines
+from caption_assets.engines.registry import AUTO, ENGINES
 from caption_assets.ledger.database import Ledger
 from caption_assets.locks import take_batch
 from caption_assets.root import ROOT_VARIABLE, RootFolder
@@ -56,69 +55,25 @@ class RootResource(dg.ConfigurableResource[None]):
         return Ledger(self.folder)
 
 
-class EngineStream:
-    """Requests in, completions out, through restarts of the engine (see `engines.restarts`)."""
-
-    def __init__(self, engine: Engine, restart: Callable[[], Engine], say: Callable[[str], None]) -> None:
-        self._engine, self._restart, self._say = engine, restart, say
-        self._flight: Flight | None = None
-
-    @property
-    def depth(self) -> int:
-        """How many requests are in flight."""
-        return self._flight.depth if self._flight else 0
-
-    def __call__(self, requests: Iterable[Request | None]) -> Iterator[Completion]:
-        """Answer `requests`, as `Engine.stream` does."""
-        self._flight = Flight(requests)
-        return stream_with_restarts(self._engine, self._restart, self._flight, self._say)
-
-
 class EngineResource(dg.ConfigurableResource[None]):
     """The engine: loaded at most once per process, only when there is work, and closed however the run ends."""
 
     engine: str = Field(default=AUTO, description=f"{AUTO}, {', '.join(ENGINES)}.")
 
-    _loaded: dict[EngineIdentity, Engine] = PrivateAttr(default_factory=dict)
+    _loaded: LoadedEngines | None = PrivateAttr(default=None)
 
     @property
-    def entry(self) -> EngineEntry:
-        """The engine that was chosen, not loaded."""
-        return choose_engine(self.engine)
-
-    def identify(self, spec: EngineSpec) -> EngineIdentity:
-        """Return what would run, without loading it."""
-        return self.entry.identify(spec)
-
-    def load(self, spec: EngineSpec) -> Engine:
-        """Return the engine that runs `spec`. One that fills a device takes the place of the one before it."""
-        identity = self.identify(spec)
-        if identity not in self._loaded:
-            if self.entry.exclusive:
-                self.close()
-            self._loaded[identity] = self.entry.load(spec)
-        return self._loaded[identity]
-
-    def stream(self, spec: EngineSpec, say: Callable[[str], None]) -> "EngineStream":
-        """Return the stream of an engine that is started again when it dies; `say` is told. Loads it."""
-        return EngineStream(self.load(spec), lambda: self._load_anew(spec), say)
-
-    def _load_anew(self, spec: EngineSpec) -> Engine:
-        dead = self._loaded.pop(self.identify(spec), None)
-        if dead is not None:
-            dead.close()
-        return self.load(spec)
-
-    def close(self) -> None:
-        """Close every engine that is loaded."""
-        while self._loaded:
-            _, engine = self._loaded.popitem()
-            engine.close()
+    def loaded(self) -> LoadedEngines:
+        """The engines of this run."""
+        if self._loaded is None:
+            self._loaded = LoadedEngines(self.engine)
+        return self._loaded
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Close every engine that was loaded."""
         del context
-        self.close()
+        if self._loaded is not None:
+            self._loaded.close()
 
 
 def _config_fields(model: type[SettingsModel], defaults: SettingsModel) -> dict[str, Any]:

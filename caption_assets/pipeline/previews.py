@@ -9,11 +9,11 @@ from typing import Any
 
 from caption_assets.ids import RecipeId, WindowId
 from caption_assets.ledger.database import Ledger
-from caption_assets.orchestration.frames import ensure_frames
-from caption_assets.recipes import preview_recipe
+from caption_assets.pipeline.frames import ensure_frames
+from caption_assets.pipeline.rules import preview_rule, worker_limits
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
-from caption_assets.video.limits import preview_rule, worker_limits
+from caption_assets.settings.recipes import preview_recipe
 from caption_assets.video.previews import POSTER_SUFFIX, PREVIEW_SUFFIX, PreviewFiles, PreviewJob, write_preview
 from caption_assets.video.workers import WorkerFailure, map_clips
 

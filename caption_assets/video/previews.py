@@ -13,9 +13,9 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from caption_assets.engines.protocol import PackedFrames
 from caption_assets.ids import WindowId
 from caption_assets.video.frame_store import load_frames
+from caption_assets.video.packed_frames import PackedFrames
 from caption_assets.video.webp import MAX_SIDE, WebPWriter, stills
 
 PREVIEW_SUFFIX, POSTER_SUFFIX = ".webp", ".jpg"

@@ -2,12 +2,13 @@
 
 import json
 
-from caption_assets.captioning.prompts import ClipPrompts
 from caption_assets.engines.registry import choose_engine
+from caption_assets.engines.spec import caption_spec, enhance_spec
 from caption_assets.ledger.database import Ledger
-from caption_assets.orchestration.collapsing import duplicates_in
-from caption_assets.orchestration.prompting import check_prompt_key, prompts_of_clips, recipes_of_clips
-from caption_assets.recipes import (
+from caption_assets.pipeline.clip_prompts import ClipPrompts, check_prompt_key, prompts_of_clips, recipes_of_clips
+from caption_assets.pipeline.dedupe import duplicates_in
+from caption_assets.settings import Settings
+from caption_assets.settings.recipes import (
     caption_recipe,
     clip_recipe,
     enhance_recipe,
@@ -16,7 +17,6 @@ from caption_assets.recipes import (
     split_recipe,
     window_recipe,
 )
-from caption_assets.settings import Settings
 from caption_assets.video.splitting import stride_parts
 
 
@@ -31,7 +31,7 @@ def plan_batches(ledger: Ledger, settings: Settings, engine: str, batch: str | N
     which of their windows look alike is not known yet. own_prompts, where prompt_key is set: clips that have one.
     """
     entry = choose_engine(engine)
-    identity = entry.identify(settings.caption_spec)
+    identity = entry.identify(caption_spec(settings))
     captions = caption_recipe(settings, identity)
     prompts = _prompts(ledger, settings, batch)
     own = [
@@ -39,7 +39,7 @@ def plan_batches(ledger: Ledger, settings: Settings, engine: str, batch: str | N
         for name, given in prompts.items()
         for clip, recipe in recipes_of_clips(settings, identity, given, captions).items()
     ]
-    enhancement = enhance_recipe(settings, entry.identify(settings.enhance_spec))
+    enhancement = enhance_recipe(settings, entry.identify(enhance_spec(settings)))
     split = split_recipe(settings).recipe_id
     rows: list[dict[str, object]] = ledger.named(
         "plan_counts",

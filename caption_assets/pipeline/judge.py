@@ -4,22 +4,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from caption_assets.captioning.decisions import RetentionRule, Surroundings, valid_candidates
-from caption_assets.captioning.judging import JUDGE_PROMPT, Pair, by_window, judge_request, judgement_row, missing_pairs
+from caption_assets.captioning.judging import Pair, by_window, judge_request, judgement_row, missing_pairs
 from caption_assets.captioning.stream import answer_each
+from caption_assets.engines.loaded import LoadedEngines
 from caption_assets.engines.protocol import Request
+from caption_assets.engines.spec import caption_spec
 from caption_assets.ids import WindowId
-from caption_assets.orchestration.frames import frames_when_asked
-from caption_assets.orchestration.resources import EngineResource
-from caption_assets.orchestration.stage import StageRun
-from caption_assets.recipes import judge_recipe, retention_recipe
+from caption_assets.pipeline.frames import frames_when_asked
+from caption_assets.pipeline.stage_run import StageRun
 from caption_assets.retention import parse_policy
 from caption_assets.retention.policies import JUDGE
 from caption_assets.settings import Settings
+from caption_assets.settings.prompts import JUDGE_PROMPT
+from caption_assets.settings.recipes import judge_recipe, retention_recipe
 
 Row = Mapping[str, object]
 
 
-def judge_batch(run: StageRun, engine: EngineResource, settings: Settings, candidates: Sequence[Row]) -> None:
+def judge_batch(run: StageRun, engine: LoadedEngines, settings: Settings, candidates: Sequence[Row]) -> None:
     """Have the captioning model compare what gates let through, where the policy asks for a judge.
 
     candidates: rows of `current_candidates.sql`. What was answered before is not asked again. An engine without a
@@ -30,7 +32,7 @@ def judge_batch(run: StageRun, engine: EngineResource, settings: Settings, candi
     if engine.entry.text_from_frames:
         run.log.warning(f"{run.batch}: the engine {engine.entry.name} cannot judge captions; nothing is compared")
         return
-    recipe = judge_recipe(settings, engine.identify(settings.caption_spec))
+    recipe = judge_recipe(settings, engine.identify(caption_spec(settings)))
     run.activate(recipe)
     made = dict(by_window(run.ledger.named("batch_judgements", batch=run.batch, recipe=recipe.recipe_id)))
     rule = RetentionRule(
@@ -51,7 +53,7 @@ def judge_batch(run: StageRun, engine: EngineResource, settings: Settings, candi
     wanted = {pair.window_id for pair in pairs}
     rows = [row for row in run.ledger.named("batch_previews", batch=run.batch) if row["window_id"] in wanted]
     frames_of = frames_when_asked(run.root, run.ledger, run.batch, rows, settings)
-    stream = engine.stream(settings.caption_spec, run.log.warning)
+    stream = engine.stream(caption_spec(settings), run.log.warning)
 
     def asked() -> Iterator[tuple[Pair, Request | str]]:
         for pair in pairs:

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from caption_assets.captioning.pace import Pace
 from caption_assets.captioning.stream import Row, Stream
+from caption_assets.engines.loaded import LoadedEngines
 from caption_assets.engines.protocol import EngineSpec
-from caption_assets.orchestration.resources import EngineResource
-from caption_assets.orchestration.stage import StageRun, commit_as_they_come
+from caption_assets.pipeline.stage_run import StageRun, commit_as_they_come
 
 
 def ask_engine(
-    engine: EngineResource,
+    engine: LoadedEngines,
     spec: EngineSpec,
     totals: Mapping[StageRun, int],
     table: str,

@@ -8,6 +8,7 @@ from caption_assets.captioning.stream import FramesOf
 from caption_assets.engines.protocol import PackedFrames
 from caption_assets.ids import ClipId, RecipeId, WindowId
 from caption_assets.ledger.database import Ledger
+from caption_assets.pipeline.rules import pack_rule, probe_limits, worker_limits
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
 from caption_assets.video.frame_store import (
@@ -18,7 +19,6 @@ from caption_assets.video.frame_store import (
     clip_files,
     load_frames,
 )
-from caption_assets.video.limits import pack_rule, probe_limits, worker_limits
 from caption_assets.video.pack import PackRule, WindowRule
 from caption_assets.video.windowing import FrameRange
 

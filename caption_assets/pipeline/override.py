@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 
 from caption_assets import ids
 from caption_assets.captioning.decisions import candidate_set_hash
-from caption_assets.export.table import write_tables
+from caption_assets.exchange.table import write_tables
 from caption_assets.ledger.database import Ledger
+from caption_assets.pipeline.reviewer import ReviewError, person
 from caption_assets.retention.model import ReasonCode
-from caption_assets.review.person import ReviewError, person
 from caption_assets.root import RootFolder
 
 Row = Mapping[str, object]

@@ -9,11 +9,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from caption_assets import ids
-from caption_assets.captioning.judging import JUDGE_PROMPT, MAX_TOKENS, SAMPLING
-from caption_assets.captioning.prompts import CAPTION_PROMPTS, ENHANCE_PROMPTS, Prompt, choose_prompt
-from caption_assets.engines.protocol import EngineIdentity
 from caption_assets.ids import RecipeId
 from caption_assets.settings import Settings
+from caption_assets.settings.prompts import CAPTION_PROMPTS, ENHANCE_PROMPTS, JUDGE_PROMPT, Prompt, choose_prompt
 
 Kind = Literal[
     "clip", "split", "window", "dedupe", "caption", "enhance", "drift", "on_drift", "preview", "judge", "retention"
@@ -33,6 +31,25 @@ CODE_VERSIONS: Mapping[Kind, str] = {
     "retention": "2",
 }
 """Bumped by hand when the code of a stage changes what it makes from the same input."""
+
+
+@dataclass(frozen=True)
+class EngineIdentity:
+    """What made a text: part of every caption and enhancement recipe.
+
+    options: canonical JSON of the engine options that can change a text, "" where there are none.
+    """
+
+    engine: str
+    engine_version: str
+    model_id: str
+    model_revision: str
+    options: str = ""
+
+
+JUDGE_SAMPLING: Mapping[str, object] = {"temperature": 0.0}
+JUDGE_MAX_TOKENS = 8
+"""A judge answers with one letter."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +149,8 @@ def judge_recipe(settings: Settings, identity: EngineIdentity) -> Recipe:
     params = {
         **_identity_params(identity),
         "prompt_sha256": JUDGE_PROMPT.sha256,
-        "sampling_params": dict(SAMPLING),
-        "max_output_tokens": MAX_TOKENS,
+        "sampling_params": dict(JUDGE_SAMPLING),
+        "max_output_tokens": JUDGE_MAX_TOKENS,
         "frame_factor": settings.frame_factor,
         "frame_quality": settings.frame_quality,
     }

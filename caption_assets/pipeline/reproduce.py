@@ -8,18 +8,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import click
-
 from caption_assets.captioning.tasks import Ask, Slot, Task, first_request, second_requests
-from caption_assets.cli.main import Refusal
 from caption_assets.engines.protocol import EngineSpec
 from caption_assets.engines.registry import EngineEntry, choose_engine
+from caption_assets.engines.spec import caption_spec
 from caption_assets.ids import CandidateId, RecipeId, WindowId
 from caption_assets.ledger.database import Ledger
-from caption_assets.orchestration.frames import ensure_frames, frames_reader
+from caption_assets.pipeline.frames import ensure_frames, frames_reader
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
 from caption_assets.video.pack import PackRule
+
+
+class NothingToReproduce(ValueError):
+    """No model made the candidate. The message says where it came from."""
+
+
+class CannotReproduce(RuntimeError):
+    """What the candidate was made from is not there any more. The message says what is missing."""
 
 
 def reproduce_candidate(root: RootFolder, ledger: Ledger, candidate_id: str) -> dict[str, object] | None:
@@ -28,7 +34,9 @@ def reproduce_candidate(root: RootFolder, ledger: Ledger, candidate_id: str) -> 
     Today's settings play no part. None where there is no such candidate.
 
     Raises:
-        click.ClickException: it was not made by a model, its engine is not here, or its frames cannot be had.
+        NothingToReproduce: no model made it.
+        CannotReproduce: its frames cannot be had.
+        UnknownEngine: its engine cannot run here.
     """
     found = ledger.named("candidate_origin", candidate=candidate_id)
     if not found:
@@ -36,16 +44,16 @@ def reproduce_candidate(root: RootFolder, ledger: Ledger, candidate_id: str) -> 
     row = found[0]
     if row["origin"] != "model":
         where = "came with the video" if row["origin"] == "original" else f"was imported from {row['origin']}"
-        raise Refusal(f"{candidate_id} {where}; there is nothing to make again")
+        raise NothingToReproduce(f"{candidate_id} {where}; there is nothing to make again")
     params = json.loads(str(row["params"]))
     window = WindowId(str(row["window_id"]))
     if row["batch"] is None:
-        raise click.ClickException(f"{candidate_id}: its clip is in no batch any more")
+        raise CannotReproduce(f"{candidate_id}: its clip is in no batch any more")
     pack = PackRule(params["frame_factor"], params["frame_quality"])
     there, lost = ensure_frames(root, ledger, str(row["batch"]), [row], Settings.of({}), pack)
     frames = frames_reader(there, lost)(window)
     if isinstance(frames, str):
-        raise click.ClickException(f"{candidate_id}: {frames}")
+        raise CannotReproduce(f"{candidate_id}: {frames}")
     task = Task(
         window,
         RecipeId(str(row["recipe_id"])),
@@ -90,7 +98,7 @@ def reproduce_candidate(root: RootFolder, ledger: Ledger, candidate_id: str) -> 
 
 def _spec(entry: EngineEntry, model: str, revision: str, options: Mapping[str, Any]) -> EngineSpec:
     """Return what loads the model of a recipe: today's settings say only where servers and folders of weights are."""
-    today = Settings.load().caption_spec
+    today = caption_spec(Settings.load())
     named = EngineSpec("caption", model, revision, today.model_dir, server=today.server).with_options(options)
     if not Path(today.model).exists():
         return named

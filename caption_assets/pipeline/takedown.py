@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from caption_assets.export.table import write_tables
+from caption_assets.exchange.table import write_tables
 from caption_assets.ledger.database import Ledger
 from caption_assets.locks import batches_to_ourselves
-from caption_assets.review.person import ReviewError, person
+from caption_assets.pipeline.reviewer import ReviewError, person
 from caption_assets.root import RootFolder
 from caption_assets.uploads.batches import SIDECAR_SUFFIXES, VIDEO_SUFFIXES
 from caption_assets.uploads.inspect import file_sha256

@@ -15,21 +15,21 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from caption_assets import ids
-from caption_assets.export.table import write_tables
+from caption_assets.exchange.delivery import DeliveredCaption, Delivery, ImportFault
+from caption_assets.exchange.table import write_tables
 from caption_assets.ids import CandidateId, RecipeId, WindowId
-from caption_assets.imports.delivery import DeliveredCaption, Delivery, ImportFault
 from caption_assets.ledger.database import Ledger
 from caption_assets.locks import batches_to_ourselves
-from caption_assets.orchestration.deciding import decide_batch
-from caption_assets.orchestration.stage import activate, recipe_rows
-from caption_assets.recipes import (
+from caption_assets.pipeline.retain import decide_batch
+from caption_assets.pipeline.stage_run import activate, recipe_rows
+from caption_assets.root import RootFolder
+from caption_assets.settings import Settings
+from caption_assets.settings.recipes import (
     imported_enhance_recipe,
     imported_preview_recipe,
     imported_recipe,
     retention_recipe,
 )
-from caption_assets.root import RootFolder
-from caption_assets.settings import Settings
 from caption_assets.uploads.link import Upload, bring_in
 from caption_assets.video.webp import check_webp
 

@@ -5,10 +5,10 @@ from itertools import groupby
 from typing import Any
 
 from caption_assets.ledger.database import Ledger
-from caption_assets.recipes import dedupe_recipe, window_recipe
+from caption_assets.pipeline.rules import dedupe_rule
 from caption_assets.settings import Settings
+from caption_assets.settings.recipes import dedupe_recipe, window_recipe
 from caption_assets.video.duplicates import Duplicate, find_duplicates
-from caption_assets.video.limits import dedupe_rule
 from caption_assets.video.rows import seen_window
 
 

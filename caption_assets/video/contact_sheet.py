@@ -3,7 +3,7 @@
 import numpy as np
 import simplejpeg
 
-from caption_assets.engines.protocol import PackedFrames
+from caption_assets.video.packed_frames import PackedFrames
 
 STRIP_FRAMES = 6
 STRIP_HEIGHT = 120

@@ -6,7 +6,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from caption_assets.export.data_juicer import Sample
+VIDEO = "<__dj__video>"
+"""Stands in a sample's text for one of its videos."""
+
+
+class SampleError(ValueError):
+    """A sample contradicts itself. The message says how."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sample as it came: its text, its videos (paths below the batch), and its other columns."""
+
+    text: str
+    videos: tuple[str, ...]
+    columns: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.text.count(VIDEO) != len(self.videos):
+            raise SampleError(f"its text has {self.text.count(VIDEO)} video tokens for {len(self.videos)} videos")
 
 
 class ImportFault(ValueError):

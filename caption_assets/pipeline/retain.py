@@ -1,17 +1,21 @@
 """Retention over a batch: the candidates that are there, judged under a policy. Never calls a model."""
 
+import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from caption_assets.captioning.decisions import RetentionRule, Surroundings, decision_rows
-from caption_assets.captioning.echoes import find_echoes
 from caption_assets.captioning.judging import by_window, comparisons
+from caption_assets.captioning.repeated_captions import find_echoes
+from caption_assets.exchange.table import write_tables
 from caption_assets.ids import WindowId, digest
 from caption_assets.ledger.database import Ledger
-from caption_assets.recipes import retention_recipe
+from caption_assets.pipeline.stage_run import activate
 from caption_assets.retention import Comparison, parse_policy
 from caption_assets.retention.policies import JUDGE
+from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
+from caption_assets.settings.recipes import retention_recipe
 
 Row = Mapping[str, object]
 
@@ -109,3 +113,24 @@ def _repeats(candidates: Sequence[Row]) -> bool:
         if text and first.setdefault(text, row["window_id"]) != row["window_id"]:
             return True
     return False
+
+
+def retain_batches(root: RootFolder, ledger: Ledger, settings: Settings, batch: str | None) -> list[dict[str, object]]:
+    """Decide again for one batch or all, under the policy of `settings`; return counts per batch."""
+    run_id = f"retain-{uuid.uuid4()}"
+    recipe = retention_recipe(settings)
+    captioned = ledger.query("SELECT batch FROM current_recipes WHERE kind = 'caption' ORDER BY batch")
+    rows: list[dict[str, object]] = []
+    for each in (str(row["batch"]) for row in captioned):
+        if batch is not None and each != batch:
+            continue
+        activate(ledger, each, [recipe], "command:retain", run_id)
+        candidates = ledger.named("current_candidates", batch=each)
+        decided = decide_batch(ledger, each, candidates, settings, run_id)
+        table = write_tables(root, ledger, each)
+        windows = len({row["window_id"] for row in candidates})
+        rows.append(
+            {"batch": each, "policy": settings.keep_candidate_mode, "windows": windows, "decided": decided,
+             "captioned": sum(row["status"] == "captioned" for row in table)}
+        )  # fmt: skip
+    return rows

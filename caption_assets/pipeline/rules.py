@@ -2,6 +2,7 @@
 
 from typing import Literal, cast
 
+from caption_assets.captioning.drift import DriftLimits
 from caption_assets.cores import usable_cores
 from caption_assets.settings import Settings
 from caption_assets.video.duplicates import DedupeMode, DedupeRule
@@ -65,3 +66,9 @@ def worker_limits(settings: Settings, n_items: int) -> WorkerLimits:
         "timeout_s": settings.clip_timeout_s,
         "memory_bytes": settings.worker_memory_mb << 20,
     }
+
+
+def drift_limits(settings: Settings) -> DriftLimits:
+    """Return the limits of `settings`."""
+    chosen = settings.enhance
+    return DriftLimits(chosen.drift_min_length_ratio, chosen.drift_max_length_ratio, chosen.drift_max_lost)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from caption_assets.review.person import PERSON
+from caption_assets.ids import PERSON
 
 Row = Mapping[str, object]
 

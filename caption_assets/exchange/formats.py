@@ -1,13 +1,14 @@
-"""The formats of `caption-assets export`, by name."""
+"""The formats of `caption-assets export` and `caption-assets import`, by name."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from caption_assets.export import data_juicer, nemo_curator
-from caption_assets.export.selection import Exported, ExportOptions, is_stale
-from caption_assets.export.table import FORMATS as TABLES
-from caption_assets.export.table import caption_rows
+from caption_assets.exchange import data_juicer, nemo_curator
+from caption_assets.exchange.delivery import Delivery
+from caption_assets.exchange.selection import Exported, ExportOptions, is_stale
+from caption_assets.exchange.table import FORMATS as TABLES
+from caption_assets.exchange.table import caption_rows
 from caption_assets.ledger.database import Ledger
 from caption_assets.root import RootFolder
 
@@ -31,3 +32,9 @@ EXPORTS: Mapping[str, Export] = {
     nemo_curator.FORMAT: nemo_curator.export_batch,
 }
 """How each format writes one batch below a folder."""
+
+READERS: Mapping[str, Callable[[Path], Delivery]] = {
+    data_juicer.FORMAT: data_juicer.read_delivery,
+    nemo_curator.FORMAT: nemo_curator.read_delivery,
+}
+"""How each layout is read by `caption-assets import`."""

@@ -6,15 +6,8 @@ from datetime import datetime
 from caption_assets import ids
 from caption_assets.captioning.drift import DriftLimits, check_drift
 from caption_assets.ids import RecipeId
-from caption_assets.settings import Settings
 
 Row = Mapping[str, object]
-
-
-def drift_limits(settings: Settings) -> DriftLimits:
-    """Return the limits of `settings`."""
-    chosen = settings.enhance
-    return DriftLimits(chosen.drift_min_length_ratio, chosen.drift_max_length_ratio, chosen.drift_max_lost)
 
 
 def drift_rows(

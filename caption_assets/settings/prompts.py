@@ -5,7 +5,7 @@
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -75,45 +75,13 @@ ENHANCE_PROMPTS: Mapping[str, Prompt] = {
 }
 
 
-@dataclass(frozen=True)
-class ClipPrompts:
-    """What a key stands for in the columns of a batch's clips.
-
-    own: the prompt of each clip that has one. n_others: how many have none. is_column: the key is there, if only with
-    values that are no texts. n_ambiguous: clips that lie in the batch more than once, with prompts that differ.
-    """
-
-    own: Mapping[str, str]
-    n_others: int
-    is_column: bool
-    n_ambiguous: int = 0
-
-
-def clip_prompts(rows: Iterable[Mapping[str, object]]) -> dict[str, ClipPrompts]:
-    """Return the prompts of each batch's clips, from rows of `ledger/sql/clip_columns.sql`.
-
-    A value that is no text counts as if it were not there; "" is a text. Of the files of one clip the first that has a
-    text says which.
-    """
-    found: dict[str, dict[str, list[str]]] = {}
-    columns: set[str] = set()
-    for row in rows:
-        batch = str(row["batch"])
-        texts = found.setdefault(batch, {}).setdefault(str(row["clip_id"]), [])
-        if row["is_there"]:
-            columns.add(batch)
-        if row["text"] is not None:
-            texts.append(str(row["text"]))
-    return {
-        batch: ClipPrompts(
-            own={clip: texts[0] for clip, texts in clips.items() if texts},
-            n_others=sum(not texts for texts in clips.values()),
-            is_column=batch in columns,
-            n_ambiguous=sum(len(set(texts)) > 1 for texts in clips.values()),
-        )
-        for batch, clips in found.items()
-    }
-
+JUDGE_PROMPT = Prompt(
+    "judge",
+    1,
+    "Here are two captions of this video.\n\nA: {first}\n\nB: {second}\n\nWhich one describes better what the pictures "
+    "show? Prefer the one that says nothing that is not there; of two that are true, the one that says more. Answer "
+    "with one letter, A or B.",
+)
 
 STAGE2_PROMPT = "Please refine this caption: "
 

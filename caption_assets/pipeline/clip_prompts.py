@@ -1,16 +1,56 @@
 """A prompt per clip: which clips of a batch have one, and which caption recipe is then current for each."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from caption_assets.captioning.prompts import ClipPrompts, clip_prompts
 from caption_assets.engines.protocol import EngineIdentity
 from caption_assets.ledger.database import Ledger
-from caption_assets.orchestration.stage import recipe_rows, valid_after
-from caption_assets.recipes import Recipe, caption_recipe
+from caption_assets.pipeline.stage_run import recipe_rows, valid_after
 from caption_assets.settings import Settings, SettingsError
+from caption_assets.settings.recipes import Recipe, caption_recipe
 
 SHOWN_KEYS = 20
+
+
+@dataclass(frozen=True)
+class ClipPrompts:
+    """What a key stands for in the columns of a batch's clips.
+
+    own: the prompt of each clip that has one. n_others: how many have none. is_column: the key is there, if only with
+    values that are no texts. n_ambiguous: clips that lie in the batch more than once, with prompts that differ.
+    """
+
+    own: Mapping[str, str]
+    n_others: int
+    is_column: bool
+    n_ambiguous: int = 0
+
+
+def clip_prompts(rows: Iterable[Mapping[str, object]]) -> dict[str, ClipPrompts]:
+    """Return the prompts of each batch's clips, from rows of `ledger/sql/clip_columns.sql`.
+
+    A value that is no text counts as if it were not there; "" is a text. Of the files of one clip the first that has a
+    text says which.
+    """
+    found: dict[str, dict[str, list[str]]] = {}
+    columns: set[str] = set()
+    for row in rows:
+        batch = str(row["batch"])
+        texts = found.setdefault(batch, {}).setdefault(str(row["clip_id"]), [])
+        if row["is_there"]:
+            columns.add(batch)
+        if row["text"] is not None:
+            texts.append(str(row["text"]))
+    return {
+        batch: ClipPrompts(
+            own={clip: texts[0] for clip, texts in clips.items() if texts},
+            n_others=sum(not texts for texts in clips.values()),
+            is_column=batch in columns,
+            n_ambiguous=sum(len(set(texts)) > 1 for texts in clips.values()),
+        )
+        for batch, clips in found.items()
+    }
 
 
 def prompts_of_clips(ledger: Ledger, settings: Settings, batch: str | None) -> dict[str, ClipPrompts]:

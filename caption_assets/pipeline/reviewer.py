@@ -1,8 +1,8 @@
 """Who decides: a person's name as the ledger holds it, and the fault of asking for what cannot be."""
 
+from caption_assets.ids import PERSON
+
 MAX_NAME_CHARACTERS = 100
-PERSON = "user:"
-"""Put before a person's name where a policy or a run could stand too."""
 
 
 class ReviewError(ValueError):

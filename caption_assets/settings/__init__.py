@@ -10,7 +10,6 @@ import difflib
 import json
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
@@ -18,11 +17,10 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from caption_assets.captioning.prompts import CAPTION_PROMPTS, ENHANCE_PROMPTS, STAGE2_PROMPT
-from caption_assets.engines.protocol import EngineSpec, ServerOptions
 from caption_assets.retention import parse_policy
 from caption_assets.retention.gates import GATE_PARAMETERS, GATE_PREFIX
 from caption_assets.retention.script import parse_scripts
+from caption_assets.settings.prompts import CAPTION_PROMPTS, ENHANCE_PROMPTS, STAGE2_PROMPT
 
 SETTINGS_FILE = "caption_assets.toml"
 
@@ -215,25 +213,23 @@ class ServerSettings(SettingsModel):
     """Settings of the engine `openai`, written `openai.NAME`."""
 
     base_urls: BaseUrls = Field(
-        default_factory=lambda: list(ServerOptions.base_urls),
+        default_factory=lambda: ["http://127.0.0.1:8000/v1"],
         min_length=1,
         description="Servers of the same model, used in turn; each ends with /v1 as a rule.",
     )
     api_key_env: str = Field(
-        ServerOptions.api_key_env, description="Environment variable that holds the key. The key is never stored."
+        "OPENAI_API_KEY", description="Environment variable that holds the key. The key is never stored."
     )
-    timeout_s: float = Field(
-        ServerOptions.timeout_s, gt=0, le=86_400, description="Longest wait for one answer, in seconds."
-    )
+    timeout_s: float = Field(300.0, gt=0, le=86_400, description="Longest wait for one answer, in seconds.")
     max_retries: int = Field(
-        ServerOptions.max_retries,
+        6,
         ge=0,
         le=100,
         description="How often a request is sent again after 429, 5xx, a timeout or a broken connection.",
     )
-    max_concurrency: int = Field(ServerOptions.max_concurrency, ge=1, le=65_536, description="Requests in flight.")
+    max_concurrency: int = Field(64, ge=1, le=65_536, description="Requests in flight.")
     frames_as: Annotated[str, _one_of(FRAMES_AS)] = Field(
-        ServerOptions.frames_as,
+        "auto",
         description="How frames travel: video (as vLLM takes the packed JPEGs), images, or auto (asks the server).",
     )
 
@@ -416,41 +412,6 @@ class Settings(SettingsModel):
     def frame_factor(self) -> int:
         """Side of a model's visual token in pixels: frames are packed at multiples of it."""
         return QWEN2_FACTOR if "qwen2" in self.model.lower() else QWEN3_FACTOR
-
-    @property
-    def caption_spec(self) -> EngineSpec:
-        """The vision-language model and how it is run."""
-        return EngineSpec(
-            purpose="caption",
-            model=self.model,
-            revision=self.revision,
-            model_dir=self.model_dir,
-            fp8=self.fp8,
-            preprocess_dtype=self.preprocess_dtype,
-            model_does_preprocess=self.model_does_preprocess,
-            disable_mmcache=self.disable_mmcache,
-            engine_kwargs=self.vllm_kwargs,
-            max_in_flight=self.caption_batch_size or None,
-            server=self._server,
-        )
-
-    @property
-    def enhance_spec(self) -> EngineSpec:
-        """The text model and how it is run."""
-        return EngineSpec(
-            purpose="enhance",
-            model=self.enhance.model,
-            revision=self.enhance.revision,
-            model_dir=self.model_dir,
-            fp8=self.enhance.fp8,
-            engine_kwargs=self.enhance.vllm_kwargs,
-            max_in_flight=self.enhance.model_batch_size or None,
-            server=replace(self._server, base_urls=tuple(self.enhance.base_urls) or self._server.base_urls),
-        )
-
-    @property
-    def _server(self) -> ServerOptions:
-        return ServerOptions(**{**self.openai.model_dump(), "base_urls": tuple(self.openai.base_urls)})
 
     @classmethod
     def load(cls, folder: Path | None = None) -> Self:

@@ -14,9 +14,9 @@ from caption_assets.assets.previews import previews
 from caption_assets.assets.raw_clips import raw_clips
 from caption_assets.assets.vl_captions import vl_captions
 from caption_assets.assets.windows import windows
-from caption_assets.export.table import FORMATS
+from caption_assets.exchange.table import FORMATS
+from caption_assets.orchestration.metadata import sample_table
 from caption_assets.orchestration.partitions import video_batches
-from caption_assets.orchestration.pictures import sample_table
 from caption_assets.orchestration.resources import RootResource
 from caption_assets.video.webp import check_webp
 
