@@ -18,8 +18,7 @@ from caption_assets.ledger.schema import CandidateRow, CaptionRow
 from caption_assets.ledger.store import LedgerError
 from caption_assets.ledger.upkeep import batch_rows
 from caption_assets.orchestration.declare import video_batch_asset
-from caption_assets.orchestration.gate_history import gate_numbers
-from caption_assets.orchestration.metadata import histogram, sample_table
+from caption_assets.orchestration.metadata import sample_table, spread
 from caption_assets.orchestration.resources import EngineResource, RootResource, SettingsResource
 from caption_assets.orchestration.stage import stage
 from caption_assets.pipeline.caption_work import WINDOWS_OF_BATCH, CaptionWork, read_caption_work
@@ -220,16 +219,16 @@ def _gate_counts(run: StageRun) -> dict[str, int]:
 
 def _pictures(
     run: StageRun, recipe: Recipe, work: CaptionWork, rows: Sequence[CaptionRow]
-) -> dict[str, dg.MetadataValue | str]:
+) -> dict[str, dg.MetadataValue | str | float]:
     made = [(row, candidate) for row, candidates in work.current_candidates for candidate in candidates]
-    lengths = [float(len(candidate.text.split())) for _, candidate in made if candidate.text]
-    metadata: dict[str, dg.MetadataValue | str] = {
+    metadata: dict[str, dg.MetadataValue | str | float] = {
         "captions": sample_table([asdict(row) for row in rows], ("clip_path", "caption", "reason_code")),
-        "words per candidate": histogram(lengths, "words"),
+        **spread("words per candidate", [len(each.text.split()) for _, each in made if each.text]),
         "recipe": recipe.recipe_id,
         "model": recipe.name,
+        # Also those that dropped nothing, so that Dagster's plots over the batches have no holes.
+        **{f"gate {name}": count for name, count in _gate_counts(run).items()},
     }
-    metadata |= gate_numbers(_gate_counts(run))
     failed = [
         {**asdict(candidate), "clip_path": row.clip_path, "window_index": row.window_index}
         for row, candidate in made

@@ -14,7 +14,7 @@ from caption_assets.ledger.schema import DuplicateRow, Record
 from caption_assets.ledger.store import Session
 from caption_assets.ledger.upkeep import read_history
 from caption_assets.orchestration.declare import video_batch_asset
-from caption_assets.orchestration.metadata import histogram, picture, sample_table
+from caption_assets.orchestration.metadata import picture, sample_table, spread
 from caption_assets.orchestration.resources import RootResource, SettingsResource
 from caption_assets.orchestration.stage import stage
 from caption_assets.pipeline.dedupe import record_duplicates
@@ -172,12 +172,12 @@ def _cut(run: StageRun, jobs: Sequence[CutJob], settings: Settings) -> Iterator[
         yield [*(window for windows, _ in rows for window in windows), *(manifest for _, manifest in rows)]
 
 
-def _pictures(run: StageRun, shown: Shown, settings: Settings) -> dict[str, dg.MetadataValue]:
+def _pictures(run: StageRun, shown: Shown, settings: Settings) -> dict[str, dg.MetadataValue | float]:
     columns = ("clip_path", "clip_start_s", "window_index", "start_frame", "end_frame", "start_s", "end_s", "n_sampled",
                "status", "error")  # fmt: skip
-    metadata: dict[str, dg.MetadataValue] = {
+    metadata: dict[str, dg.MetadataValue | float] = {
         "windows": sample_table([asdict(window) for window in shown.windows], columns),
-        "sampled frames per window": histogram([float(window.n_sampled) for window in shown.windows], "frames"),
+        **spread("sampled frames per window", [each.n_sampled for each in shown.windows if each.status == "ok"]),
     }
     if shown.lost:
         lost = [asdict(clip) for clip in shown.lost]

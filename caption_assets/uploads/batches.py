@@ -10,7 +10,8 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+
+from caption_assets.ledger.schema import UploadRow
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts")
 SIDECAR_SUFFIXES = (".txt", ".json")
@@ -116,46 +117,22 @@ def find_files(uploads: Path, batch: str) -> list[FoundFile]:
     return [_describe(uploads, path, found[path], sidecars) for path in rows]
 
 
-class RecordedFile(Protocol):
-    """What is recorded of a file: its row in `uploads`."""
+@dataclass(frozen=True, slots=True)
+class RecordedFile:
+    """What the ledger knows of a file, in few columns."""
 
-    @property
-    def bytes(self) -> int | None:
-        """Its size."""
-        ...
-
-    @property
-    def mtime_ns(self) -> int | None:
-        """When it was written."""
-        ...
-
-    @property
-    def sidecar_mtime_ns(self) -> int | None:
-        """When its sidecar was written."""
-        ...
-
-    @property
-    def columns_mtime_ns(self) -> int | None:
-        """When its JSON sidecar was written."""
-        ...
-
-    @property
-    def sha256(self) -> str | None:
-        """The hash of its bytes."""
-        ...
-
-    @property
-    def status(self) -> str:
-        """Whether it is ok, quarantined, or gone."""
-        ...
-
-    @property
-    def error(self) -> str | None:
-        """Why it is quarantined."""
-        ...
+    batch: str
+    path: str
+    bytes: int | None
+    mtime_ns: int | None
+    sidecar_mtime_ns: int | None
+    columns_mtime_ns: int | None
+    sha256: str | None
+    status: str
+    error: str | None
 
 
-def is_recorded(file: FoundFile, row: RecordedFile | None) -> bool:
+def is_recorded(file: FoundFile, row: RecordedFile | UploadRow | None) -> bool:
     """Tell whether a file is still what its row in `uploads` says, by size and times, without reading it.
 
     A file that could not be used must have the same problem still. One that nothing was found out about (its worker
