@@ -117,6 +117,23 @@ def find_files(uploads: Path, batch: str) -> list[FoundFile]:
     return [_describe(uploads, path, found[path], sidecars) for path in rows]
 
 
+def changed_within(folder: Path, seconds: float, now_ns: int) -> bool:
+    """Tell whether anything in `folder`, hidden files included, changed less than `seconds` before `now_ns`.
+
+    Times more than `seconds` in the future, from a camera or a clock that was wrong, do not count as changes. Whoever
+    writes to such a file also sets the time of its inode, which is right.
+    """
+    for parent, _, names in os.walk(folder):
+        for path in (parent, *(f"{parent}/{name}" for name in names)):
+            try:
+                status = os.lstat(path)
+            except OSError:
+                return True  # removed since it was listed
+            if any(abs(now_ns - time) < seconds * 1e9 for time in (status.st_mtime_ns, status.st_ctime_ns)):
+                return True
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class RecordedFile:
     """What the ledger knows of a file, in few columns."""
