@@ -65,7 +65,7 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column("drift", "VARCHAR", "result of the drift check: ok, drifted or unchanged", nullable=True),
     Column("original_caption", "VARCHAR", "the caption that came with the video", nullable=True),
-    Column("preview_path", "VARCHAR", "moving preview (WebP, AVIF or MP4), below the root folder", nullable=True),
+    Column("preview_path", "VARCHAR", "moving preview (WebP), below the root folder", nullable=True),
     Column("poster_path", "VARCHAR", "still picture of the preview (JPEG), below the root folder", nullable=True),
     Column("model_id", "VARCHAR", "model of the caption", nullable=True),
     Column("model_revision", "VARCHAR", "its resolved revision", nullable=True),
