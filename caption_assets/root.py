@@ -2,7 +2,7 @@
 
     uploads/<batch>/...                              read only
     frames/<batch>/<window>.<pack>.parquet           packed sampled frames, deletable, rebuilt on demand
-    previews/<batch>/<window>.webp                   or .avif, .mp4; with a poster <window>.jpg
+    previews/<batch>/<window>.webp                   with a poster <window>.jpg
     ledger/parts/<table>/<batch>/<run>.parquet       what happened, append-only
     ledger/ledger.duckdb                             the same rows, indexed
     ledger/journal/...                               rows between two commits

@@ -21,7 +21,6 @@ from caption_assets.settings.recipes import (
     enhance_recipe,
     on_drift_recipe,
     original_recipe,
-    packed_preview_recipe,
     preview_recipe,
     retention_recipe,
     split_recipe,
@@ -121,8 +120,6 @@ CHANGES: Mapping[str, tuple[Any, set[str]]] = {
     "target_height": (120, {"preview"}),
     "quality": (60, {"preview"}),
     "compression_level": (6, {"preview"}),
-    "preview_format": ("avif", {"preview"}),
-    "preview_source": ("clip", set()),  # target_fps is not above sampling_fps: nothing would be decoded
     "max_pixels": (5000, {"clip"}),
     "max_duration_s": (5.0, {"clip"}),
     "max_frames": (100, {"clip"}),
@@ -178,20 +175,6 @@ def test_the_second_prompt_matters_where_there_is_a_second_stage() -> None:
 def test_the_distance_matters_where_windows_are_collapsed_by_it() -> None:
     one, other = (Settings.of({"dedupe_windows": "near", "dedupe_distance": distance}) for distance in (0.03, 0.01))
     assert dedupe_recipe(one).recipe_id != dedupe_recipe(other).recipe_id
-
-
-def test_the_source_of_previews_matters_where_they_want_more_frames_than_were_sampled() -> None:
-    packed = Settings.of({"target_fps": 4.0})
-    clip = Settings.of({"target_fps": 4.0, "preview_source": "clip"})
-    assert preview_recipe(packed).recipe_id != preview_recipe(clip).recipe_id
-    assert packed_preview_recipe(clip).recipe_id == preview_recipe(packed).recipe_id
-    not_above = {"target_fps": 4.0, "sampling_fps": 4.0}
-    assert (
-        preview_recipe(Settings.of({**not_above, "preview_source": "clip"})).recipe_id
-        == preview_recipe(Settings.of(not_above)).recipe_id
-    )
-    other_jpegs = Settings.of({"target_fps": 4.0, "preview_source": "clip", "frame_quality": 80, "model": "qwen2.5"})
-    assert preview_recipe(other_jpegs).recipe_id == preview_recipe(clip).recipe_id  # its frames are not those
 
 
 @pytest.mark.parametrize("field", ["engine", "engine_version", "model_id", "model_revision"])

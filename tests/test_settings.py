@@ -63,7 +63,7 @@ SPLITTING = {
     "scene_threshold": 27.0,
 }
 OURS = {
-    *SPLITTING, "dedupe_windows", "dedupe_distance", "preview_format", "preview_source",
+    *SPLITTING, "dedupe_windows", "dedupe_distance",
     "retention_seed", "max_pixels", "max_duration_s", "max_frames", "max_streams", "clip_timeout_s",
     "worker_memory_mb", "workers", "caption_batch_size", "openai", "gates",
 }  # fmt: skip
@@ -101,11 +101,11 @@ def test_every_setting_says_what_it_means() -> None:
 
 
 REFUSED = {
-    "preview_format=gif": "preview_format: unknown value 'gif'; allowed: webp, avif, mp4. Known: webp, avif, mp4",
+    "preview_format=mp4": "preview_format: previews are WebP; version 0.2 dropped AVIF and MP4 previews; take it out",
     'openai.base_urls=["gpu:8000"]': "openai.base_urls: 'gpu:8000' is no address of a server; allowed: http://…",
     'openai.base_urls=["http://me:secret@gpu/v1"]': "http://gpu…: a key belongs into an environment variable",
     'enhance.base_urls=["http://gpu/v1?key=secret"]': "enhance.base_urls: http://gpu…: a key belongs into an",
-    "preview_source=clips": "preview_source: unknown value 'clips'; allowed: packed, clip. Did you mean clip?",
+    "preview_source=clip": "preview_source: previews show sampled frames; version 0.2 no longer decodes the clip",
     "window_size=3": "window_size: out of range; allowed: 4 to 1000000 (it is 3)",
     "window_size=1000001": "window_size: out of range; allowed: 4 to 1000000 (it is 1000001)",
     "window_size=big": "window_size: must be a whole number; allowed: 4 to 1000000 (it is 'big')",
@@ -327,6 +327,11 @@ def test_a_bad_file_is_named_with_its_fault(tmp_path: Path, text: str) -> None:
         Settings.load(write(tmp_path, text))
     assert str(refusal.value).startswith(f"{tmp_path / 'caption_assets.toml'}: ")
     assert BAD_FILES[text] in str(refusal.value)
+
+
+def test_a_file_may_name_settings_that_are_gone_with_the_value_that_still_holds(tmp_path: Path) -> None:
+    loaded = Settings.load(write(tmp_path, 'preview_format = "webp"\npreview_source = "packed"\n'))
+    assert loaded == Settings.of({}) == of("preview_format=webp")
 
 
 def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:

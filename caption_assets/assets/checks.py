@@ -18,7 +18,7 @@ from caption_assets.exchange.table import FORMATS
 from caption_assets.orchestration.metadata import sample_table
 from caption_assets.orchestration.partitions import video_batches
 from caption_assets.orchestration.resources import RootResource
-from caption_assets.video.preview import check_preview
+from caption_assets.video.webp import check_webp
 
 Fault = Mapping[str, object]
 
@@ -121,7 +121,7 @@ def _preview_fault(root: RootResource, row: Fault) -> str | None:
         return str(row["error"] or "there is no preview")
     try:
         data = (root.folder.path / str(row["uri"])).read_bytes()
-        width, height, n_frames = check_preview(data)
+        width, height, n_frames = check_webp(data)
     except (OSError, ValueError) as fault:
         return str(fault)
     recorded = (row["width"], row["height"], row["n_frames"])

@@ -17,7 +17,6 @@ from caption_assets.cli.output import FAILED, echo_json
 from caption_assets.engines.registry import choose_engine
 from caption_assets.ledger.database import Ledger
 from caption_assets.orchestration.partitions import video_batches
-from caption_assets.pipeline.rules import preview_rule
 from caption_assets.pipeline.stage_run import StageListener, listeners
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
@@ -70,7 +69,6 @@ def run_batch(
 ) -> int:
     """Caption `paths` as one batch; return the exit status."""
     chosen = choose_engine(engine)
-    preview_rule(settings)  # a format that cannot be written is refused before hours of captioning
     upload = plan_upload(paths, root.uploads, batch)
     new_files = bring_in(upload, root.uploads)
     if not find_files(root.uploads, upload.batch):

@@ -141,7 +141,7 @@ def _write_clip(
 
 def _write_preview(source: Path, target: Path, left: list[str]) -> None:
     if source.suffix != PREVIEW_SUFFIX:
-        left.append(f"{source.name}: a preview must be WebP in this layout; run with preview_format = webp")
+        left.append(f"{source.name}: a preview must be WebP in this layout; run the batch again to make it")
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     try:

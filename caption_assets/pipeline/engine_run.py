@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from caption_assets.captioning.pace import Pace
-from caption_assets.captioning.stream import Row, Stream
+from caption_assets.captioning.stream import Stream
 from caption_assets.engines.loaded import LoadedEngines
 from caption_assets.engines.protocol import EngineSpec
+from caption_assets.ledger.schema import Generated
 from caption_assets.pipeline.stage_run import StageRun, commit_as_they_come
 
 
@@ -13,13 +14,12 @@ def ask_engine(
     engine: LoadedEngines,
     spec: EngineSpec,
     totals: Mapping[StageRun, int],
-    table: str,
-    rows_of: Callable[[Stream], Iterable[tuple[str, Row]]],
+    rows_of: Callable[[Stream], Iterable[tuple[str, Generated]]],
 ) -> None:
-    """Have the engine answer what all batches of a run lack, through one queue; journal and commit every row.
+    """Have the engine answer what all batches of a run lack, through one queue; commit every row.
 
     totals: the stage of each batch that asks for something, and how many rows that makes. Without any, no engine is
-    loaded. table: where the rows go. rows_of: yields the batch and the row of each answer of the stream it is given.
+    loaded. rows_of: yields the batch and the row of each answer of the stream it is given.
     """
     if not totals:
         return
@@ -27,11 +27,11 @@ def ask_engine(
     stream = engine.stream(spec, next(iter(totals)).log.warning)
     pace = Pace()
 
-    def results() -> Iterator[tuple[StageRun, dict[str, list[Row]]]]:
+    def results() -> Iterator[tuple[StageRun, list[Generated]]]:
         for batch, row in rows_of(stream):
             pace.note(row)
-            yield stages[batch], {table: [row]}
+            yield stages[batch], [row]
 
-    commit_as_they_come(results(), totals, journaled=True, pace=lambda: pace.line(stream.depth))
+    commit_as_they_come(results(), totals, pace=lambda: pace.line(stream.depth))
     for run in totals:
         run.metadata |= pace.metadata()

@@ -31,7 +31,7 @@ from caption_assets.settings.recipes import (
     retention_recipe,
 )
 from caption_assets.uploads.link import Upload, bring_in
-from caption_assets.video.preview import check_preview
+from caption_assets.video.webp import check_webp
 
 Row = Mapping[str, object]
 Rows = dict[str, list[dict[str, object]]]
@@ -263,7 +263,7 @@ def _previews(root: RootFolder, ledger: Ledger, windows: _Windows, delivery: Del
                 continue
             data = preview.file.read_bytes()
             try:
-                width, height, n_frames = check_preview(data)
+                width, height, n_frames = check_webp(data)
             except ValueError as fault:
                 delivery.problems.append(f"{preview.file.name}: {fault}")
                 continue

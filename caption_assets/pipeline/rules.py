@@ -4,10 +4,10 @@ from typing import Literal, cast
 
 from caption_assets.captioning.drift import DriftLimits
 from caption_assets.cores import usable_cores
-from caption_assets.settings import Settings, SettingsError
+from caption_assets.settings import Settings
 from caption_assets.video.duplicates import DedupeMode, DedupeRule
 from caption_assets.video.pack import PackRule, WindowRule
-from caption_assets.video.preview import PreviewRule
+from caption_assets.video.previews import PreviewRule
 from caption_assets.video.probe import ProbeLimits
 from caption_assets.video.splitting import SplitRule
 from caption_assets.video.workers import WorkerLimits
@@ -55,21 +55,8 @@ def pack_rule(settings: Settings) -> PackRule:
 
 
 def preview_rule(settings: Settings) -> PreviewRule:
-    """Return how previews look.
-
-    Raises:
-        SettingsError: this machine cannot write preview_format; the message names the formats it can write.
-    """
-    try:
-        return PreviewRule(
-            settings.target_fps,
-            settings.target_height,
-            settings.quality,
-            settings.compression_level,
-            settings.preview_format,
-        )
-    except ValueError as fault:
-        raise SettingsError(str(fault)) from None
+    """Return how previews look."""
+    return PreviewRule(settings.target_fps, settings.target_height, settings.quality, settings.compression_level)
 
 
 def worker_limits(settings: Settings, n_items: int) -> WorkerLimits:

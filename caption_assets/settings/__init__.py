@@ -35,8 +35,12 @@ SPLITS = ("none", "stride", "scenes")
 """Ways of splitting a file into clips."""
 DEDUPE_MODES = ("off", "exact", "near")
 ON_DRIFT = ("keep", "flag", "fallback")
-PREVIEW_FORMATS = ("webp", "avif", "mp4")
-PREVIEW_SOURCES = ("packed", "clip")
+DROPPED: Mapping[str, tuple[str, str]] = {
+    "preview_format": ("webp", "previews are WebP; version 0.2 dropped AVIF and MP4 previews"),
+    "preview_source": ("packed", "previews show sampled frames; version 0.2 no longer decodes the clip for more"),
+}
+"""Settings that are gone: the one value that still holds and is accepted, and what to tell a user of another value."""
+
 PREPROCESS_DTYPES = ("uint8", "float32", "float16", "bfloat16")
 FRAMES_AS = ("auto", "video", "images")
 MANAGED_KWARGS: Mapping[str, str] = {
@@ -366,13 +370,6 @@ class Settings(SettingsModel):
     target_height: int = Field(240, ge=16, le=4320, description="Preview height in pixels; never upscaled.")
     quality: int = Field(50, ge=0, le=100, description="Preview quality on the scale of WebP; 100 is the best.")
     compression_level: int = Field(4, ge=0, le=6, description="Preview effort: higher takes longer, for smaller files.")
-    preview_format: Annotated[str, _one_of(PREVIEW_FORMATS)] = Field(
-        "webp", description="webp, avif or mp4 (H.264); `caption-assets doctor` lists what this machine can write."
-    )
-    preview_source: Annotated[str, _one_of(PREVIEW_SOURCES)] = Field(
-        "packed",
-        description="packed: from the sampled frames. clip: decodes again where target_fps is above sampling_fps.",
-    )
 
     # limits: a clip beyond them is quarantined, so the clip recipe holds them
     max_pixels: int = Field(8192 * 8192, ge=4096, description="Largest picture that is decoded, in pixels.")
@@ -386,6 +383,14 @@ class Settings(SettingsModel):
     )
     # tuning: may not change a result
     workers: int = Field(0, ge=0, le=1024, description="Clips decoded at once; 0 is one for each core.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_dropped(cls, values: dict[str, Any]) -> dict[str, Any]:
+        for name, (still_holds, reason) in DROPPED.items():
+            if values.get(name, still_holds) != still_holds:
+                raise ValueError(f"{name}: {reason}; take it out of the settings (it is {values[name]!r})")
+        return {name: value for name, value in values.items() if name not in DROPPED}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -482,7 +487,7 @@ def _assign(values: dict[str, Any], key: str, value: object) -> None:
         holder = values[group] if "." in table else values
         name = table.rpartition(".")[2]
         holder[name] = {**holder[name], entry: value}
-    elif key not in known:
+    elif key not in known and key not in DROPPED:
         raise SettingsError(f"--set {key}: no such setting.{_suggestion(key, known)}")
     elif inner:
         values[group] = {**values[group], inner: value}

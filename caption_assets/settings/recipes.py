@@ -198,23 +198,10 @@ def on_drift_recipe(settings: Settings) -> Recipe:
 
 
 def preview_recipe(settings: Settings) -> Recipe:
-    """How a preview looks, and whether it is made from the packed frames or from the clip."""
-    if not previews_decode_again(settings):
-        return packed_preview_recipe(settings)
-    params = {**_preview_params(settings), "source": "clip"}
-    return Recipe("preview", f"{settings.preview_format} {settings.target_height}p from the clip", params)
-
-
-def packed_preview_recipe(settings: Settings) -> Recipe:
-    """How a preview made from the packed frames looks."""
-    packed = {"frame_factor": settings.frame_factor, "frame_quality": settings.frame_quality}
-    params = {**_preview_params(settings), **packed, "source": "packed"}
-    return Recipe("preview", f"{settings.preview_format} {settings.target_height}p", params)
-
-
-def previews_decode_again(settings: Settings) -> bool:
-    """Tell whether previews want more frames than were sampled, and may have them from the clip."""
-    return settings.preview_source == "clip" and settings.target_fps > settings.sampling_fps
+    """How a preview looks. Every preview is a WebP made from the packed frames."""
+    names = ("target_fps", "target_height", "quality", "compression_level", "frame_factor", "frame_quality")
+    params = {"preview_format": "webp", "source": "packed", **{name: getattr(settings, name) for name in names}}
+    return Recipe("preview", f"webp {settings.target_height}p", params)
 
 
 def retention_recipe(settings: Settings) -> Recipe:
@@ -226,11 +213,6 @@ def retention_recipe(settings: Settings) -> Recipe:
         "gates": settings.gates.model_dump(),
     }
     return Recipe("retention", settings.keep_candidate_mode, params)
-
-
-def _preview_params(settings: Settings) -> dict[str, object]:
-    names = ("preview_format", "target_fps", "target_height", "quality", "compression_level")
-    return {name: getattr(settings, name) for name in names}
 
 
 def _identity_params(identity: EngineIdentity) -> dict[str, object]:

@@ -11,9 +11,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from caption_assets.ledger.schema import UploadRow
+
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts")
 SIDECAR_SUFFIXES = (".txt", ".json")
-SIDECAR_TIMES = ("sidecar_mtime_ns", "columns_mtime_ns")
+RECORDED = ("bytes", "mtime_ns", "sidecar_mtime_ns", "columns_mtime_ns")
+"""What tells without reading a file whether it, or what lies beside it, has changed."""
 READY_FILE = "_READY"
 NOTHING = (None, None)
 
@@ -114,17 +117,49 @@ def find_files(uploads: Path, batch: str) -> list[FoundFile]:
     return [_describe(uploads, path, found[path], sidecars) for path in rows]
 
 
-def is_recorded(file: FoundFile, row: Mapping[str, object] | None) -> bool:
+def changed_within(folder: Path, seconds: float, now_ns: int) -> bool:
+    """Tell whether anything in `folder`, hidden files included, changed less than `seconds` before `now_ns`.
+
+    Times more than `seconds` in the future, from a camera or a clock that was wrong, do not count as changes. Whoever
+    writes to such a file also sets the time of its inode, which is right.
+    """
+    for parent, _, names in os.walk(folder):
+        for path in (parent, *(f"{parent}/{name}" for name in names)):
+            try:
+                status = os.lstat(path)
+            except OSError:
+                return True  # removed since it was listed
+            if any(abs(now_ns - time) < seconds * 1e9 for time in (status.st_mtime_ns, status.st_ctime_ns)):
+                return True
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedFile:
+    """What the ledger knows of a file, in few columns."""
+
+    batch: str
+    path: str
+    bytes: int | None
+    mtime_ns: int | None
+    sidecar_mtime_ns: int | None
+    columns_mtime_ns: int | None
+    sha256: str | None
+    status: str
+    error: str | None
+
+
+def is_recorded(file: FoundFile, row: RecordedFile | UploadRow | None) -> bool:
     """Tell whether a file is still what its row in `uploads` says, by size and times, without reading it.
 
     A file that could not be used must have the same problem still. One that nothing was found out about (its worker
     died, or took too long) is not recorded: it is looked at again.
     """
-    if row is None or any(getattr(file, name) != row[name] for name in ("bytes", "mtime_ns", *SIDECAR_TIMES)):
+    if row is None or any(getattr(file, name) != getattr(row, name) for name in RECORDED):
         return False
     if file.problem is not None:
-        return bool(row["status"] == "quarantined" and row["error"] == file.problem)
-    return row["sha256"] is not None and row["status"] != "gone"
+        return row.status == "quarantined" and row.error == file.problem
+    return row.sha256 is not None and row.status != "gone"
 
 
 def printable(path: str) -> str:

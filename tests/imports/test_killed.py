@@ -13,7 +13,7 @@ from caption_assets.exchange.table import caption_rows
 from caption_assets.ledger.database import Ledger
 from caption_assets.pipeline.import_captions import Entered, enter
 from caption_assets.settings.recipes import window_recipe
-from caption_assets.video.preview import PreviewRule, make_preview
+from caption_assets.video.previews import PreviewRule, make_preview
 from tests.ledger.story import Story, settings
 
 A = settings()

@@ -13,9 +13,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-import caption_assets.assets.previews
 import caption_assets.assets.raw_clips
 import caption_assets.assets.windows
+import caption_assets.pipeline.previews
 import caption_assets.video.frame_store
 from caption_assets.definitions import defs
 from caption_assets.engines import registry
@@ -37,7 +37,7 @@ CHECKS = {
 HAND_OUT_WORK = (
     caption_assets.assets.raw_clips,
     caption_assets.assets.windows,
-    caption_assets.assets.previews,
+    caption_assets.pipeline.previews,
     caption_assets.video.frame_store,
 )
 """Modules that give work to worker processes."""

@@ -71,6 +71,14 @@ def test_another_policy_over_the_same_candidates_asks_no_engine_and_changes_the_
     assert first != longest
 
 
+def test_a_materialization_has_the_number_of_candidates_that_each_gate_dropped(copy):
+    ran = run_job(copy, settings={"gates": {"min_words": 1000}})
+    shown = ran.shown("vl_captions")
+    gates = {name: number for name, number in shown.items() if name.startswith("gate ")}
+    assert {name: number for name, number in gates.items() if number} == {"gate too_short": 3}
+    assert len(gates) > 1
+
+
 def test_the_second_stage_keeps_both_texts_and_says_which_was_refined(copy):
     ran = run_job(copy, settings={"generate_stage2_caption": True, "stage2_prompt_text": "Better: "})
     assert ran.work == {"caption": 3, "refine": 3, "enhance": 3}

@@ -4,6 +4,7 @@ import polars as pl
 import pytest
 
 from caption_assets.exchange.table import COLUMNS
+from caption_assets.retention import GATES
 from tests.orchestration.running import ASSETS, CHECKS, Files, copy_root, query, run_job, table
 
 CLIPS = ["bigbuckbunny.mp4", "cityCC0.mpg", "ocean.mp4", "ocean.webm"]
@@ -92,14 +93,26 @@ def test_a_materialization_shows_counts_seconds_and_a_table(demo, asset):
 @pytest.mark.parametrize(
     ("asset", "name", "media_type"),
     [
-        ("windows", "sampled frames per window", "image/svg+xml"),
         ("windows", "frames", "image/jpeg"),
-        ("vl_captions", "words per candidate", "image/svg+xml"),
         ("previews", "a preview", "image/webp"),
     ],
 )
 def test_a_materialization_shows_a_picture_where_a_picture_says_more(demo, asset, name, media_type):
     assert f"](data:{media_type};base64," in demo.shown(asset)[name]
+
+
+@pytest.mark.parametrize(
+    ("asset", "name"), [("windows", "sampled frames per window"), ("vl_captions", "words per candidate")]
+)
+def test_a_materialization_has_the_spread_of_what_varies_as_numbers_for_the_plots(demo, asset, name):
+    low, middle, high = (demo.shown(asset)[f"{name}, {which}"] for which in ("min", "median", "max"))
+    assert all(isinstance(number, int | float) for number in (low, middle, high))
+    assert 0 < low <= middle <= high
+
+
+def test_a_materialization_has_a_number_for_each_gate_also_where_it_dropped_nothing(demo):
+    shown = demo.shown("vl_captions")
+    assert {name: shown[f"gate {name}"] for name in (gate.name for gate in GATES)} == {gate.name: 0 for gate in GATES}
 
 
 def test_the_runs_table_says_how_each_asset_went(demo):
