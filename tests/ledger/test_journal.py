@@ -3,9 +3,10 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+from caption_assets.ledger.journal import Journal, left_behind
+
 from caption_assets.captioning.plan import original_row
 from caption_assets.ids import RecipeId, WindowId
-from caption_assets.ledger.journal import Journal, left_behind
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
