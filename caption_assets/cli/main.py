@@ -218,7 +218,9 @@ def retain(
     # A policy is given as text, also one such as `null`, so it does not travel through --set.
     settings = settings_with(assignments)
     if policy is not None:
-        settings = Settings.of({**settings.model_dump(), "keep_candidate_mode": policy}, origin="--policy")
+        values = settings.model_dump()
+        values["retention"]["keep_candidate_mode"] = policy
+        settings = Settings.of(values, origin="--policy")
     rows = retain_batches(folder, ledger, settings, batch)
     if batch is not None and not rows:
         raise Refusal(f"{batch}: no such batch in the ledger")
@@ -353,7 +355,7 @@ def export_command(
     from caption_assets.exchange.formats import EXPORTS
     from caption_assets.exchange.selection import ExportOptions
 
-    options = ExportOptions(everything, settings_with(assignments).keep_original_sample, not no_videos)
+    options = ExportOptions(everything, settings_with(assignments).retention.keep_original_sample, not no_videos)
     folder, ledger = open_ledger(root)
     names = ledger.query("SELECT DISTINCT batch FROM live_uploads ORDER BY batch")
     batches = [str(row["batch"]) for row in names if batch in (None, row["batch"])]
@@ -447,8 +449,8 @@ def restore(folder: Path, root: str | None, as_json: bool) -> None:
 def renamed(**_: object) -> None:
     """Say what replaces a command of earlier versions."""
     raise Refusal(
-        "the database is the record now, and has no parts: `ledger verify` checks it, `ledger backup DIR` saves it, and "
-        "`ledger restore DIR` makes it again from a backup"
+        "the database is the record now, and has no parts: `ledger verify` checks it, `ledger backup DIR` saves it, "
+        "and `ledger restore DIR` makes it again from a backup"
     )
 
 

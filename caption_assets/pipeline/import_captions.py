@@ -141,7 +141,7 @@ def _enter(
     ledger.commit(rows)
     is_current = bool(placed) and "caption" not in state.history.recipes
     if is_current:
-        everyone = settings.with_overrides([f"keep_candidate_mode={KEEP_ALL}"])
+        everyone = settings.with_overrides([f"retention.keep_candidate_mode={KEEP_ALL}"])
         activate(ledger, batch, [retention_recipe(everyone)], act, act)
         decide_batch(ledger, batch, ledger.read(_considered, batch, state.rows, recipe.recipe_id), everyone, act)
         enhanced = _enhanced(placed, recipe.recipe_id, delivery.origin, batch, act, now)
@@ -225,7 +225,7 @@ class _Windows:
         present = ", ".join(f"{first} to {last}" for first, last in sorted(windows)) or "none"
         self._note(
             f"{path}: no window has the frames {frames[0]} to {frames[1]}; its windows: {present}. Import into another "
-            "--batch with the window_size and remainder_threshold that it was captioned with"
+            "--batch with the window.window_size and window.remainder_threshold that it was captioned with"
         )
         return []
 
