@@ -26,7 +26,6 @@ from caption_assets.orchestration.declare import video_batch_asset
 from caption_assets.orchestration.metadata import sample_table
 from caption_assets.orchestration.resources import RootResource, SettingsResource
 from caption_assets.orchestration.stage import stage
-from caption_assets.pipeline.rules import probe_limits, split_rule, worker_limits
 from caption_assets.pipeline.stage_run import StageRun
 from caption_assets.settings import Settings
 from caption_assets.settings.recipes import Recipe, clip_recipe, split_recipe
@@ -36,7 +35,7 @@ from caption_assets.uploads.register import Beside, clip_row, split_rows, upload
 from caption_assets.uploads.sidecar import SidecarError, read_columns, read_original_caption
 from caption_assets.video.scenes import check_scene_detection
 from caption_assets.video.split_job import FileSplit, SplitJob, split_file
-from caption_assets.video.workers import WorkerFailure, map_clips
+from caption_assets.video.workers import WorkerFailure, map_jobs
 
 T = TypeVar("T")
 
@@ -49,11 +48,11 @@ def raw_clips(context: dg.AssetExecutionContext, root: RootResource, settings: S
     """The clips of a batch: identity by content, facts from packets and decoded frames, `ok` or `quarantined`.
 
     One pass over the packets of each file that is new or has changed. A file that cannot be used is a row with the
-    reason, and the rest of the batch goes on. With the setting `split` on, a file is then split into clips: for a
+    reason, and the rest of the batch goes on. With the setting `clip.split` on, a file is then split into clips: for a
     stride by its times, for scenes by decoding all of it at a small size.
     """
     values = settings.values()
-    if values.split == "scenes":
+    if values.clip.split == "scenes":
         check_scene_detection()
     for batch in context.partition_keys:
         with stage(context, root, "raw_clips", batch, "file") as run:
@@ -98,7 +97,7 @@ def _report(run: StageRun, history: BatchHistory, tried: set[str], settings: Set
     ]  # fmt: skip
     names = ("path", "status", "error", "n_frames", "duration_s", "fps", "codec", "flags")
     run.metadata["files"] = sample_table(shown, names)
-    if settings.split != "none":
+    if settings.clip.split != "none":
         run.metadata["clips"] = sample_table(_parts(history), PART_COLUMNS)
     if unsplit:
         rows = [{"path": path, "error": error} for path, error in unsplit.items()]
@@ -190,8 +189,8 @@ def _inspect(
         if file.problem is not None:
             now = datetime.now(UTC)
             yield [upload_row(run.batch, file, None, file.problem, Beside(), recipe.recipe_id, run.run_id, now)]
-    jobs = [InspectJob(f.path, folder / f.path, probe_limits(settings)) for f in files if f.problem is None]
-    for job, result in map_clips(inspect_file, jobs, **worker_limits(settings, len(jobs))):
+    jobs = [InspectJob(f.path, folder / f.path, settings.clip) for f in files if f.problem is None]
+    for job, result in map_jobs(inspect_file, jobs, settings.decode):
         file, now = by_path[job.path], datetime.now(UTC)
         problem = result.reason if isinstance(result, WorkerFailure) else None
         inspected = None if isinstance(result, WorkerFailure) else result
@@ -208,7 +207,7 @@ def _split(
     run: StageRun, history: BatchHistory, files: Sequence[BatchFile], settings: Settings
 ) -> Iterator[Sequence[Record]]:
     """Split files into clips under the current recipe."""
-    recipe, rule = split_recipe(settings).recipe_id, split_rule(settings) if files else None
+    recipe = split_recipe(settings).recipe_id
     uploads = {row.path: row for row in current_uploads(history)}
     by_clip = group(history.clips, lambda clip: clip.clip_id)
     facts = {file.clip_id: max(by_clip[file.clip_id], key=lambda clip: clip.created_at) for file in files}
@@ -218,13 +217,11 @@ def _split(
             location=run.root.uploads / run.batch / file.path,
             expected_bytes=uploads[file.path].bytes or 0,
             expected_mtime_ns=uploads[file.path].mtime_ns or 0,
-            rule=rule,
-            limits=probe_limits(settings),
+            clip=settings.clip,
         )
         for file in files
-        if rule is not None
     ]
-    for job, result in map_clips(split_file, jobs, **worker_limits(settings, len(jobs))):
+    for job, result in map_jobs(split_file, jobs, settings.decode):
         split = FileSplit(problem=result.reason) if isinstance(result, WorkerFailure) else result
         clips, manifest = split_rows(facts[job.source], split, recipe, run.run_id, datetime.now(UTC))
         yield [*clips, manifest]

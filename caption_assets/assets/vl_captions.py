@@ -9,10 +9,9 @@ import dagster as dg
 
 from caption_assets.assets.windows import windows
 from caption_assets.captioning.plan import first_stage_tasks, original_row, second_stage_tasks
-from caption_assets.captioning.stream import Job, caption_stream
-from caption_assets.captioning.tasks import Ask, Task
-from caption_assets.engines.protocol import EngineIdentity
-from caption_assets.engines.spec import caption_spec
+from caption_assets.captioning.stream import Asks, Job, caption_stream
+from caption_assets.captioning.tasks import Task
+from caption_assets.engines.protocol import EngineIdentity, EngineSpec
 from caption_assets.ids import RecipeId, TaskId, WindowId
 from caption_assets.ledger.schema import CandidateRow, CaptionRow
 from caption_assets.ledger.store import LedgerError
@@ -48,7 +47,7 @@ def vl_captions(
     next run makes it again.
     """
     values = settings.values()
-    identity = engine.loaded.identify(caption_spec(values))
+    identity = engine.loaded.identify(EngineSpec.for_captions(values))
     recipe = caption_recipe(values, identity)
     with ExitStack() as stages:
         runs = [
@@ -60,7 +59,7 @@ def vl_captions(
         for run in runs:
             _prepare(run, values, recipe, own[run.batch])
         work = {run: run.ledger.read(read_caption_work, run.batch) for run in runs}
-        if values.keep_original_sample:
+        if values.retention.keep_original_sample:
             for run in runs:
                 _keep_originals(run, work[run])
         recipes = [recipe, *(each for some in own.values() for each in some.values())]
@@ -85,7 +84,9 @@ def _own_recipes(run: StageRun, settings: Settings, identity: EngineIdentity, re
         return {}
     n_own, n_others = len(prompts.own), prompts.n_others
     run.metadata |= {"clips with a prompt of their own": n_own, "clips with the prompt of the settings": n_others}
-    run.log.info(f"{run.batch}: {n_own} clips have their prompt from {settings.prompt_key!r}, {n_others} from settings")
+    run.log.info(
+        f"{run.batch}: {n_own} clips have their prompt from {settings.caption.prompt_key!r}, {n_others} from settings"
+    )
     if prompts.n_ambiguous:
         run.log.warning(
             f"{run.batch}: {prompts.n_ambiguous} clips lie in it twice with other prompts; the first counts"
@@ -96,7 +97,7 @@ def _own_recipes(run: StageRun, settings: Settings, identity: EngineIdentity, re
 def _prepare(run: StageRun, settings: Settings, recipe: Recipe, own: Mapping[str, Recipe]) -> None:
     """Make the recipes current."""
     run.activate(recipe, retention_recipe(settings))
-    activate_for_clips(run.ledger, run.batch, own, settings.prompt_key, run.run_id)
+    activate_for_clips(run.ledger, run.batch, own, settings.caption.prompt_key, run.run_id)
 
 
 def _caption(
@@ -106,7 +107,8 @@ def _caption(
 
     recipes: those that this run has made current.
     """
-    asks = {recipe.recipe_id: _ask(settings, recipe) for recipe in recipes}
+    caption = settings.caption
+    asks = {recipe.recipe_id: caption.asking(recipe.prompts[0].text) for recipe in recipes}
     planned: set[TaskId] = set()
     jobs, totals = [], {}
     for run, of_batch in work.items():
@@ -119,16 +121,16 @@ def _caption(
             totals[run] = _n_candidates(tasks, settings)
     ask_engine(
         engine.loaded,
-        caption_spec(settings),
+        EngineSpec.for_captions(settings),
         totals,
         lambda stream: caption_stream(
-            stream, jobs, asks, next(iter(work)).run_id, two_stages=settings.generate_stage2_caption
+            stream, jobs, asks, next(iter(work)).run_id, two_stages=caption.generate_stage2_caption
         ),
     )
     return {job.batch: {task.window_id for task in job.tasks} for job in jobs}
 
 
-def _tasks(work: CaptionWork, settings: Settings, asks: Mapping[RecipeId, Ask], planned: set[TaskId]) -> list[Task]:
+def _tasks(work: CaptionWork, settings: Settings, asks: Asks, planned: set[TaskId]) -> list[Task]:
     """Return the tasks of a batch.
 
     asks: by recipe. planned: tasks of other batches of this run, which may have the same clip; those of this one are
@@ -144,8 +146,8 @@ def _tasks(work: CaptionWork, settings: Settings, asks: Mapping[RecipeId, Ask], 
             "choose: another process has chosen it meanwhile. Run the batch again"
         )
     made = [candidate for _, candidates in work.current_candidates for candidate in candidates]
-    tasks = first_stage_tasks(missing, made, settings.caption_num)
-    if settings.generate_stage2_caption:
+    tasks = first_stage_tasks(missing, made, settings.caption.caption_num)
+    if settings.caption.generate_stage2_caption:
         tasks += second_stage_tasks(missing, made)
     tasks = [task for task in tasks if task.task_id not in planned]
     planned |= {task.task_id for task in tasks}
@@ -154,18 +156,8 @@ def _tasks(work: CaptionWork, settings: Settings, asks: Mapping[RecipeId, Ask], 
 
 def _n_candidates(tasks: Sequence[Task], settings: Settings) -> int:
     """Return how many candidates tasks make at most: a first stage may be refined."""
-    stages = 2 if settings.generate_stage2_caption else 1
+    stages = 2 if settings.caption.generate_stage2_caption else 1
     return sum(len(task.slots) * (stages if task.stage == 1 else 1) for task in tasks)
-
-
-def _ask(settings: Settings, recipe: Recipe) -> Ask:
-    return Ask(
-        prompt=recipe.prompts[0].text,
-        system_prompt=settings.system_prompt,
-        sampling=settings.sampling_params,
-        max_tokens=settings.max_output_tokens,
-        stage2_prompt=settings.stage2_prompt_text,
-    )
 
 
 def _keep_originals(run: StageRun, work: CaptionWork) -> None:

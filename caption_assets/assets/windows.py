@@ -19,16 +19,15 @@ from caption_assets.orchestration.resources import RootResource, SettingsResourc
 from caption_assets.orchestration.stage import stage
 from caption_assets.pipeline.dedupe import record_duplicates
 from caption_assets.pipeline.frames import frame_range, read_places
-from caption_assets.pipeline.rules import pack_rule, probe_limits, window_rule, worker_limits
 from caption_assets.pipeline.stage_run import StageRun
 from caption_assets.pipeline.window_rows import window_rows
 from caption_assets.settings import Settings
 from caption_assets.settings.recipes import dedupe_recipe, window_recipe
 from caption_assets.video.contact_sheet import frame_strip
 from caption_assets.video.frame_store import ClipPlace
-from caption_assets.video.pack import pack_path, read_pack
+from caption_assets.video.pack import PackRule, pack_path, read_pack
 from caption_assets.video.window_job import CutJob, FileClip, cut_clip, not_cut
-from caption_assets.video.workers import WorkerFailure, map_clips
+from caption_assets.video.workers import WorkerFailure, map_jobs
 
 
 @video_batch_asset(kinds={"ffmpeg", "parquet"}, table="windows", code_kind="window", deps=[raw_clips])
@@ -36,7 +35,7 @@ def windows(context: dg.AssetExecutionContext, root: RootResource, settings: Set
     """Runs of 256 frames of each clip, with the frames sampled from them packed as JPEG.
 
     Every file is decoded once for all clips in it, several files side by side. A clip that is in another batch too is
-    not decoded again. A window that looks like the one before it is collapsed into it, as `dedupe_windows` says: it is
+    not decoded again. A window that looks like the one before it is collapsed into it, as `dedupe.mode` says: it is
     not captioned.
     """
     values = settings.values()
@@ -141,7 +140,7 @@ def _count(run: StageRun, shown: Shown) -> None:
 
 def _jobs(run: StageRun, history: BatchHistory, settings: Settings) -> list[CutJob]:
     """Return the files with clips that have no complete window set under the current recipe: a job for each file."""
-    recipe, rule, pack = window_recipe(settings), window_rule(settings), pack_rule(settings)
+    recipe, pack = window_recipe(settings), PackRule.of(settings.caption)
     uploads = {row.path: row for row in current_uploads(history)}
     by_path = group(uncut_clips(history), lambda clip: clip.file.path)
     return [
@@ -154,17 +153,17 @@ def _jobs(run: StageRun, history: BatchHistory, settings: Settings) -> list[CutJ
             expected_bytes=uploads[path].bytes or 0,
             expected_mtime_ns=uploads[path].mtime_ns or 0,
             window_recipe=recipe.recipe_id,
-            window_rule=rule,
+            window_rule=settings.window,
             pack_rule=pack,
             folder=run.root.frames(run.batch),
-            limits=probe_limits(settings),
+            limits=settings.clip,
         )
         for path, clips in sorted(by_path.items())
     ]
 
 
 def _cut(run: StageRun, jobs: Sequence[CutJob], settings: Settings) -> Iterator[Sequence[Record]]:
-    for job, result in map_clips(cut_clip, jobs, **worker_limits(settings, len(jobs))):
+    for job, result in map_jobs(cut_clip, jobs, settings.decode):
         cuts = not_cut(job, result.reason) if isinstance(result, WorkerFailure) else result
         now = datetime.now(UTC)
         rows = [window_rows(cut.clip_id, job.window_recipe, cut, run.run_id, now) for cut in cuts]
@@ -205,6 +204,6 @@ def _first_pack(run: StageRun, shown: Shown, settings: Settings) -> Path | None:
     first = shown.windows[0]
     place = shown.places.get(ClipId(first.clip_id))
     batches = dict.fromkeys([run.batch, *(file.batch for file in (place.files if place else ()))])
-    pack = pack_rule(settings).pack_id
+    pack = PackRule.of(settings.caption).pack_id
     paths = (pack_path(run.root.frames(batch), first.window_id, pack) for batch in batches)
     return next((path for path in paths if path.is_file()), None)

@@ -183,16 +183,23 @@ def current_uploads(history: BatchHistory) -> list[UploadRow]:
     """Return the newest row of each path, in the order of paths; none where the batch is taken down."""
     if ("batch", history.batch) in standing_takedowns(history.tombstones):
         return []
-    by_path = group(history.uploads, lambda row: row.path)
-    return [newest(by_path[path]) for path in sorted(by_path)]
+    return recorded_uploads(history.uploads)
 
 
-def standing_takedowns(tombstones: Iterable[TombstoneRow]) -> set[tuple[str, str]]:
-    """Return the kind and id of each clip and batch whose newest tombstone is not a withdrawal."""
+def recorded_uploads(uploads: Iterable[UploadRow]) -> list[UploadRow]:
+    """Return the newest row of each batch and path, in their order, whether it is taken down or not."""
+    by_path: dict[tuple[str, str], list[UploadRow]] = {}
+    for row in uploads:
+        by_path.setdefault((row.batch, row.path), []).append(row)
+    return [newest(by_path[name]) for name in sorted(by_path)]
+
+
+def standing_takedowns(tombstones: Iterable[TombstoneRow]) -> dict[tuple[str, str], TombstoneRow]:
+    """Return the newest tombstone of each clip and batch, by kind and id, unless it is a withdrawal."""
     last: dict[tuple[str, str], TombstoneRow] = {}
     for row in sorted(tombstones, key=lambda row: (row.created_at, row.run_id)):
         last[row.object_kind, row.object_id] = row
-    return {name for name, row in last.items() if row.reason_code != WITHDRAWN}
+    return {name: row for name, row in last.items() if row.reason_code != WITHDRAWN}
 
 
 def batch_files(history: BatchHistory) -> list[BatchFile]:
@@ -287,6 +294,15 @@ def unsplit_files(history: BatchHistory) -> list[BatchFile]:
     return [file for file in files if file.path in present and (file.clip_id, recipe) not in splits]
 
 
+def clip_facts(clips: Iterable[ClipRow]) -> dict[str, ClipRow]:
+    """Return the newest facts of each clip; of two at once, those of the first recipe by id."""
+    facts: dict[str, ClipRow] = {}
+    for clip in sorted(clips, key=lambda clip: clip.recipe_id):
+        if clip.clip_id not in facts or clip.created_at > facts[clip.clip_id].created_at:
+            facts[clip.clip_id] = clip
+    return facts
+
+
 def shown_clips(history: BatchHistory) -> list[FileClip]:
     """Return the clips that a batch shows of each file.
 
@@ -332,22 +348,29 @@ def uncut_clips(history: BatchHistory) -> list[FileClip]:
     ]  # fmt: skip
 
 
-def placed(history: BatchHistory) -> list[CaptionRow]:
-    """Return a row for each window that a batch shows, in reading order, with nothing served for it yet.
+def shown_sets(history: BatchHistory) -> list[tuple[FileClip, WindowSetRow]]:
+    """Return the clips that a batch shows and that have been cut into windows, each with the set that is shown of it.
 
-    Of a clip the window set of the current recipe is shown; until it is there, the newest complete one.
+    That is the set of the current recipe; until it is there, the newest complete one.
     """
-    sets, windows = complete_sets(history), group(history.windows, lambda row: row.clip_id)
+    sets, recipe = complete_sets(history), history.recipes.get("window")
+    current = recipe.recipe_id if recipe else None
+    return [
+        (clip, max(
+            sorted(sets[clip.clip_id], key=lambda row: row.run_id),
+            key=lambda row: (row.recipe_id == current, row.created_at),
+        ))
+        for clip in shown_clips(history) if clip.clip_id in sets
+    ]  # fmt: skip
+
+
+def placed(history: BatchHistory) -> list[CaptionRow]:
+    """Return a row for each window that a batch shows, in reading order, with nothing served for it yet."""
+    windows = group(history.windows, lambda row: row.clip_id)
     recipe_ids = {kind: recipe.recipe_id for kind, recipe in history.recipes.items()}
     current, collapsed = recipe_ids.get("window"), _collapsed(history)
     rows = []
-    for clip in shown_clips(history):
-        if clip.clip_id not in sets:
-            continue
-        chosen = max(
-            sorted(sets[clip.clip_id], key=lambda row: row.run_id),
-            key=lambda row: (row.recipe_id == current, row.created_at),
-        )
+    for clip, chosen in shown_sets(history):
         source = clip.file.clip_id
         for window in windows.get(clip.clip_id, ()):
             if window.recipe_id == chosen.recipe_id:
@@ -408,6 +431,16 @@ class Decision:
     verdicts: Sequence[VerdictFacts]
 
     @property
+    def decision_id(self) -> str:
+        """The identity that the verdicts share."""
+        return self.verdicts[0].decision_id
+
+    @property
+    def window_id(self) -> str:
+        """The window whose candidates were judged."""
+        return self.verdicts[0].window_id
+
+    @property
     def kept(self) -> list[str]:
         """The candidates that it keeps, the best first."""
         keeps = [verdict for verdict in self.verdicts if verdict.action == "keep"]
@@ -418,6 +451,24 @@ class Decision:
     def by_person(self) -> bool:
         """A person decided."""
         return self.verdicts[0].decided_by.startswith(PERSON)
+
+    @property
+    def is_withdrawal(self) -> bool:
+        """A person took a decision back."""
+        return any(verdict.action == "withdraw" for verdict in self.verdicts)
+
+
+def decisions_of(verdicts: Iterable[VerdictFacts]) -> list[Decision]:
+    """Return the decisions that verdicts make up, in the order of their ids."""
+    by_id = group(verdicts, lambda verdict: verdict.decision_id)
+    return [Decision(by_id[name]) for name in sorted(by_id)]
+
+
+def standing_override(decisions: Iterable[Decision]) -> Decision | None:
+    """Return the last word of a person on a window, unless it takes the one before back."""
+    people = [decision for decision in decisions if decision.by_person]
+    last = max(people, key=lambda each: (each.verdicts[0].created_at, each.verdicts[0].decision_id), default=None)
+    return None if last is None or last.is_withdrawal else last
 
 
 def decision_in_force(
@@ -452,13 +503,9 @@ def is_current_decision(row: CaptionRow, decision: Decision) -> bool:
 
 
 def _best_decision(row: CaptionRow, verdicts: Sequence[VerdictFacts], policy_recipe: str | None) -> Decision | None:
-    by_id = group(verdicts, lambda verdict: verdict.decision_id)
-    decisions = [Decision(by_id[name]) for name in sorted(by_id)]
-    people = [decision for decision in decisions if decision.by_person]
-    if people:  # the last word of a person, unless it takes the one before back
-        last = max(people, key=lambda each: (each.verdicts[0].created_at, each.verdicts[0].decision_id))
-        withdrawn = any(verdict.action == "withdraw" for verdict in last.verdicts)
-        decisions = [each for each in decisions if not each.by_person or (each is last and not withdrawn)]
+    decisions = decisions_of(verdicts)
+    override = standing_override(decisions)
+    decisions = [each for each in decisions if not each.by_person or each is override]
     reference = None if row.original_caption is None else hashlib.sha256(row.original_caption.encode()).hexdigest()
 
     def preference(decision: Decision) -> tuple[bool, bool, bool, bool, datetime]:
@@ -472,6 +519,30 @@ def _best_decision(row: CaptionRow, verdicts: Sequence[VerdictFacts], policy_rec
         )
 
     return max(decisions, key=preference, default=None)
+
+
+def latest_decision(rows: Iterable[CaptionRow], decisions: Iterable[Decision]) -> Decision | None:
+    """Return the decision in force on a window, where batches that show it differ.
+
+    A person's on the window itself comes first, then one that is current, one on the window itself, the newest.
+
+    Args:
+        rows: the window in each batch.
+        decisions: those on the window and on the ones that stand for it.
+    """
+    by_id = {decision.decision_id: decision for decision in decisions}
+    shown = [
+        (row, by_id[row.decision_id]) for row in sorted(rows, key=lambda row: row.decision_id or "")
+        if row.decision_id in by_id
+    ]  # fmt: skip
+
+    def preference(pair: tuple[CaptionRow, Decision]) -> tuple[bool, bool, bool, bool, datetime]:
+        row, decision = pair
+        own = row.duplicate_of is None
+        created_at = decision.verdicts[0].created_at
+        return own and decision.by_person, is_current_decision(row, decision), own, decision.by_person, created_at
+
+    return max(shown, key=preference)[1] if shown else None
 
 
 MADE_BY = ("model_id", "model_revision", "engine", "engine_version", "prompt_sha256")

@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 from filelock import FileLock, Timeout
 
-from caption_assets.ledger.schema import Table
+from caption_assets.ledger.schema import Table, polars_types
 from caption_assets.ledger.store import LedgerBusy, LedgerError, LedgerNotWritten, Session
 
 WAIT_VARIABLE = "CAPTION_ASSETS_LEDGER_WAIT_S"
@@ -147,7 +147,7 @@ class DuckDBSession(Session):
         """
         import polars as pl
 
-        schema = {column: _polars_types()[kind] for column, kind in columns}
+        schema = {column: polars_types()[kind] for column, kind in columns}
         try:
             frame = pl.DataFrame(list(rows), schema=schema, orient="row", strict=True)
         except (pl.exceptions.PolarsError, UnicodeError, TypeError, OverflowError) as fault:
@@ -211,17 +211,6 @@ class _ArrowStream:
 def quoted(text: str) -> str:
     """Return `text` as a literal of SQL."""
     return "'" + text.replace("'", "''") + "'"
-
-
-def _polars_types() -> dict[str, Any]:
-    import polars as pl
-
-    return {
-        "VARCHAR": pl.String(), "JSON": pl.String(), "BIGINT": pl.Int64(), "INTEGER": pl.Int32(),
-        "DOUBLE": pl.Float64(), "BOOLEAN": pl.Boolean(), "TIMESTAMPTZ": pl.Datetime("us", "UTC"),
-        "INTEGER[]": pl.List(pl.Int32()), "DOUBLE[]": pl.List(pl.Float64()), "UTINYINT[]": pl.List(pl.UInt8()),
-        "UBIGINT[]": pl.List(pl.UInt64()), "VARCHAR[]": pl.List(pl.String()),
-    }  # fmt: skip
 
 
 def _memory() -> duckdb.DuckDBPyConnection:

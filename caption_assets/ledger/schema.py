@@ -11,6 +11,7 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Annotated, Any, ClassVar, TypeVar, Union, dataclass_transform, get_args, get_origin, get_type_hints
 
 Json = Annotated[str, "JSON"]
@@ -21,6 +22,20 @@ SQL_TYPES: Mapping[object, str] = {
     list[str]: "VARCHAR[]", list[int]: "INTEGER[]", list[float]: "DOUBLE[]",
 }  # fmt: skip
 """The SQL type of a field's type, unless the column names another."""
+
+
+@cache
+def polars_types() -> Mapping[str, Any]:
+    """Return the polars dtype of each SQL type."""
+    import polars as pl
+
+    return {
+        "VARCHAR": pl.String(), "JSON": pl.String(), "BIGINT": pl.Int64(), "INTEGER": pl.Int32(),
+        "DOUBLE": pl.Float64(), "BOOLEAN": pl.Boolean(), "TIMESTAMPTZ": pl.Datetime("us", "UTC"),
+        "INTEGER[]": pl.List(pl.Int32()), "DOUBLE[]": pl.List(pl.Float64()), "UTINYINT[]": pl.List(pl.UInt8()),
+        "UBIGINT[]": pl.List(pl.UInt64()), "VARCHAR[]": pl.List(pl.String()),
+    }  # fmt: skip
+
 
 RowT = TypeVar("RowT", bound="Record")
 
@@ -78,10 +93,10 @@ def table(name: str, key: Sequence[str]) -> Callable[[type[RowT]], type[RowT]]:
     """Declare the class as the rows of the table `name`; its docstring is the table's meaning."""
 
     def declare(cls: type[RowT]) -> type[RowT]:
-        record = dataclass(frozen=True, slots=True, kw_only=True)(cls)
+        rows = dataclass(frozen=True, slots=True, kw_only=True)(cls)
         meaning = (cls.__doc__ or "").partition("\n")[0].rstrip(".")
-        record.table = TABLES[name] = Table(name, meaning, tuple(key), columns_of(record), record)
-        return record
+        rows.table = TABLES[name] = Table(name, meaning, tuple(key), columns_of(rows), rows)
+        return rows
 
     return declare
 
@@ -103,12 +118,12 @@ def columns_of(record: type) -> tuple[Column, ...]:
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(column,))
-def mixin(cls: type[RowT]) -> type[RowT]:
-    """Declare columns that several tables share."""
+def record(cls: type[RowT]) -> type[RowT]:
+    """Declare rows that are no table of the ledger themselves: what several tables share, or a table adds up to."""
     return dataclass(frozen=True, slots=True, kw_only=True)(cls)
 
 
-@mixin
+@record
 class Row(Record):
     """Who wrote a row, and when."""
 
@@ -116,7 +131,7 @@ class Row(Record):
     created_at: datetime = column("when the row was made")
 
 
-@mixin
+@record
 class Generated(Row):
     """What an engine answered, and how."""
 

@@ -7,7 +7,6 @@ from caption_assets.ledger.captions import group
 from caption_assets.ledger.database import Ledger
 from caption_assets.ledger.schema import DuplicateRow, as_json
 from caption_assets.ledger.store import Session
-from caption_assets.pipeline.rules import dedupe_rule
 from caption_assets.pipeline.window_rows import WindowPictures
 from caption_assets.settings import Settings
 from caption_assets.settings.recipes import dedupe_recipe, window_recipe
@@ -18,9 +17,12 @@ SHOWN = "SELECT clip_id FROM captions WHERE $batch IS NULL OR batch = $batch"
 
 def find_in(pictures: Iterable[WindowPictures], settings: Settings) -> list[Duplicate]:
     """Return the windows that `settings` collapse. Nothing is decoded or written."""
-    rule = dedupe_rule(settings)
     clips = group(sorted(pictures, key=lambda window: window.start_frame), lambda window: window.clip_id)
-    return [found for windows in clips.values() for found in find_duplicates([each.seen for each in windows], rule)]
+    return [
+        found
+        for windows in clips.values()
+        for found in find_duplicates([each.seen for each in windows], settings.dedupe)
+    ]
 
 
 def read_pictures(session: Session, settings: Settings, batch: str | None) -> list[WindowPictures]:
@@ -28,11 +30,11 @@ def read_pictures(session: Session, settings: Settings, batch: str | None) -> li
 
     Where only equal pixels count, clips without two windows of one digest are left out: that is nearly all of them.
     """
-    if settings.dedupe_windows == "off":
+    if settings.dedupe.mode == "off":
         return []
     recipe = window_recipe(settings).recipe_id
     source = f"windows WHERE recipe_id = $recipe AND clip_id IN ({SHOWN})"
-    if settings.dedupe_windows == "exact":
+    if settings.dedupe.mode == "exact":
         again = f"SELECT clip_id FROM {source} AND frames_digest IS NOT NULL GROUP BY clip_id, frames_digest"
         source += f" AND clip_id IN ({again} HAVING count(*) > 1)"
     return session.select(WindowPictures, source, recipe=recipe, batch=batch)
@@ -54,7 +56,7 @@ def record_duplicates(ledger: Ledger, batch: str, settings: Settings, run_id: st
             window_id=each.window_id,
             duplicate_of=each.duplicate_of,
             recipe_id=recipe,
-            mode=settings.dedupe_windows,
+            mode=settings.dedupe.mode,
             distance=each.distance,
             evidence=as_json(each.evidence),
             run_id=run_id,

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from caption_assets import ids
-from caption_assets.captioning.drift import DriftLimits, check_drift
+from caption_assets.captioning.drift import check_drift
 from caption_assets.ids import RecipeId
 from caption_assets.ledger.schema import CandidateRow, DriftCheckRow, EnhancedRow, as_json
+from caption_assets.settings.groups import EnhanceSettings
 
 TEXTS = ("ok", "truncated")
 """Statuses of texts that are compared."""
@@ -43,7 +44,7 @@ def drift_rows(
     work: Sequence[DriftWork],
     known: Collection[str],
     recipe: RecipeId,
-    limits: DriftLimits,
+    limits: EnhanceSettings,
     *,
     sees_frames: bool,
     run_id: str,

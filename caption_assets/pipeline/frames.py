@@ -1,6 +1,5 @@
 """The packed frames that a stage needs, from the cache or made again."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,9 @@ from caption_assets.captioning.stream import FramesOf
 from caption_assets.ids import ClipId, RecipeId, WindowId
 from caption_assets.ledger.captions import CurrentRecipe, group
 from caption_assets.ledger.store import Session
-from caption_assets.pipeline.rules import pack_rule, probe_limits, worker_limits
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
+from caption_assets.settings.recipes import recorded_window
 from caption_assets.video.frame_store import (
     ClipFile,
     ClipPlace,
@@ -21,7 +20,7 @@ from caption_assets.video.frame_store import (
     WindowFrames,
     load_frames,
 )
-from caption_assets.video.pack import PackRule, WindowRule
+from caption_assets.video.pack import PackRule
 from caption_assets.video.packed_frames import PackedFrames
 from caption_assets.video.windowing import FrameRange
 
@@ -100,7 +99,7 @@ def read_frame_sources(session: Session, batch: str, windows: Sequence[WindowOfR
     places = read_places(session, batch, [window.clip_id for window in windows])
     session.put_names("recipe_id", [window.window_recipe_id for window in windows])
     recipes = session.select(CurrentRecipe, "recipes WHERE recipe_id IN (SELECT recipe_id FROM recipe_id)")
-    rules = {recipe.recipe_id: _rule_of(recipe.params) for recipe in recipes}
+    rules = {recipe.recipe_id: recorded_window(recipe.values) for recipe in recipes}
     return [
         WindowFrames(
             window_id=WindowId(window.window_id),
@@ -122,8 +121,8 @@ def ensure_frames(
     """
     if not wanted:
         return {}, {}
-    limits = worker_limits(settings, len(wanted))
-    return FrameStore(root, batch, pack or pack_rule(settings), probe_limits(settings), limits).ensure(wanted)
+    rule = pack or PackRule.of(settings.caption)
+    return FrameStore(root, batch, rule, settings.clip, settings.decode).ensure(wanted)
 
 
 def frames_when_asked(root: RootFolder, batch: str, wanted: Sequence[WindowFrames], settings: Settings) -> FramesOf:
@@ -153,9 +152,3 @@ def frames_reader(packs: Mapping[WindowId, Path], lost: Mapping[WindowId, str]) 
             return str(fault)
 
     return frames_of
-
-
-def _rule_of(params: str) -> WindowRule:
-    """Return the rule that cut a window, from its recipe and not from today's settings."""
-    recorded = json.loads(params)
-    return WindowRule(recorded["window_size"], recorded["remainder_threshold"], recorded["sampling_fps"])

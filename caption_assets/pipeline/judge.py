@@ -7,8 +7,7 @@ from caption_assets.captioning.decisions import RetentionRule, Surroundings, val
 from caption_assets.captioning.judging import Pair, judge_request, judgement_row, missing_pairs
 from caption_assets.captioning.stream import answer_each
 from caption_assets.engines.loaded import LoadedEngines
-from caption_assets.engines.protocol import Request
-from caption_assets.engines.spec import caption_spec
+from caption_assets.engines.protocol import EngineSpec, Request
 from caption_assets.ids import WindowId
 from caption_assets.ledger.captions import group
 from caption_assets.pipeline.caption_work import CaptionWork
@@ -17,7 +16,7 @@ from caption_assets.pipeline.retain import asks_a_judge, read_judgements
 from caption_assets.pipeline.stage_run import StageRun
 from caption_assets.settings import Settings
 from caption_assets.settings.prompts import JUDGE_PROMPT
-from caption_assets.settings.recipes import judge_recipe, retention_recipe
+from caption_assets.settings.recipes import judge_recipe
 
 
 def judge_batch(run: StageRun, engine: LoadedEngines, settings: Settings, work: CaptionWork) -> None:
@@ -31,13 +30,11 @@ def judge_batch(run: StageRun, engine: LoadedEngines, settings: Settings, work: 
     if engine.entry.text_from_frames:
         run.log.warning(f"{run.batch}: the engine {engine.entry.name} cannot judge captions; nothing is compared")
         return
-    recipe = judge_recipe(settings, engine.identify(caption_spec(settings)))
+    recipe = judge_recipe(settings, engine.identify(EngineSpec.for_captions(settings)))
     run.activate(recipe)
     judgements = run.ledger.read(read_judgements, run.batch, recipe.recipe_id)
     made = group(judgements, lambda row: row.window_id)
-    rule = RetentionRule(
-        retention_recipe(settings).recipe_id, settings.keep_candidate_mode, gates=settings.gates.parameters
-    )
+    rule = RetentionRule.of(settings)
     pairs = [
         pair
         for row, candidates in work.current_candidates
@@ -53,7 +50,7 @@ def judge_batch(run: StageRun, engine: LoadedEngines, settings: Settings, work: 
     wanted = {pair.window_id for pair in pairs}
     rows = [row for row in work.rows if row.window_id in wanted]
     frames_of = frames_when_asked(run.root, run.batch, run.ledger.read(read_frame_sources, run.batch, rows), settings)
-    stream = engine.stream(caption_spec(settings), run.log.warning)
+    stream = engine.stream(EngineSpec.for_captions(settings), run.log.warning)
 
     def asked() -> Iterator[tuple[Pair, Request | str]]:
         for pair in pairs:

@@ -14,12 +14,11 @@ from caption_assets.ledger.schema import CaptionRow, PreviewRow
 from caption_assets.ledger.store import Session
 from caption_assets.pipeline.caption_work import WINDOWS_OF_BATCH
 from caption_assets.pipeline.frames import ensure_frames, read_frame_sources
-from caption_assets.pipeline.rules import preview_rule, worker_limits
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
 from caption_assets.settings.recipes import preview_recipe
 from caption_assets.video.previews import POSTER_SUFFIX, PREVIEW_SUFFIX, PreviewFiles, PreviewJob, write_preview
-from caption_assets.video.workers import WorkerFailure, map_clips
+from caption_assets.video.workers import WorkerFailure, map_jobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +113,6 @@ def _write_all(
     windows: Sequence[PreviewedWindow], packs: Mapping[WindowId, Path], folder: Path, settings: Settings
 ) -> Iterator[tuple[WindowId, PreviewFiles | str]]:
     """Write the preview of each window in worker processes; yield what was written, or why nothing was."""
-    rule = preview_rule(settings)
     jobs = [
         PreviewJob(
             window_id=(name := WindowId(window.row.window_id)),
@@ -122,14 +120,14 @@ def _write_all(
             folder=folder,
             start_s=window.row.start_s,
             end_s=window.row.end_s,
-            rule=rule,
+            rule=settings.preview,
             source_fps=window.clip.fps,
             source_width=window.clip.display_width,
             source_height=window.clip.display_height,
         )
         for window in windows
     ]
-    for job, result in map_clips(write_preview, jobs, **worker_limits(settings, len(jobs))):
+    for job, result in map_jobs(write_preview, jobs, settings.decode):
         yield job.window_id, result.reason if isinstance(result, WorkerFailure) else result
 
 

@@ -83,12 +83,9 @@ def decide_batch(
     considered: windows with their candidates, those of a window all of one recipe. A decision that was made before on
     the same candidates, and is in force, is not made again.
     """
-    recipe = retention_recipe(settings)
-    rule = RetentionRule(
-        recipe.recipe_id, settings.keep_candidate_mode, settings.retention_seed, settings.gates.parameters
-    )
+    rule = RetentionRule.of(settings)
     candidates = [candidate for _, some in considered for candidate in some]
-    context = ledger.read(_read_context, batch, recipe.recipe_id, candidates, settings)
+    context = ledger.read(_read_context, batch, rule.recipe_id, candidates, settings)
     repeats = find_echoes(candidates, context.looks)
     compared = {name: answers for rows in context.judgements.values() for name, answers in comparisons(rows).items()}
     known = {key.decision_id for key in context.decisions}
@@ -96,7 +93,7 @@ def decide_batch(
     now = datetime.now(UTC)
     new: list[DecisionRow] = []
     for row, some in considered:
-        reference = row.original_caption if settings.keep_original_sample else None
+        reference = row.original_caption if settings.retention.keep_original_sample else None
         names = [candidate.candidate_id for candidate in some]
         around = Surroundings(
             context.prompts.get(some[0].recipe_id, ()),
@@ -141,7 +138,7 @@ def _read_context(
 
 def asks_a_judge(settings: Settings) -> bool:
     """Tell whether the policy of `settings` compares captions by a model's answers."""
-    return any(policy.name == JUDGE for policy in parse_policy(settings.keep_candidate_mode))
+    return any(policy.name == JUDGE for policy in parse_policy(settings.retention.keep_candidate_mode))
 
 
 def read_judgements(session: Session, batch: str, recipe: str) -> list[JudgementRow]:
@@ -194,7 +191,7 @@ def retain_batches(root: RootFolder, ledger: Ledger, settings: Settings, batch: 
         rows.append(
             {
                 "batch": each,
-                "policy": settings.keep_candidate_mode,
+                "policy": settings.retention.keep_candidate_mode,
                 "windows": len(work.candidates),
                 "decided": decided,
                 "captioned": sum(row.status == "captioned" for row in table),

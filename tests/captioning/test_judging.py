@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
+from caption_assets.ledger.parts import as_frame
 
 from caption_assets.captioning.judging import (
     choice_of,
@@ -13,7 +14,6 @@ from caption_assets.captioning.judging import (
 )
 from caption_assets.engines.protocol import Completion
 from caption_assets.ids import RecipeId, WindowId
-from caption_assets.ledger.parts import as_frame
 from caption_assets.ledger.schema import TABLES
 from caption_assets.settings.prompts import JUDGE_PROMPT
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from caption_assets.ledger.connection import attached
 
 from caption_assets.ledger import connection as connection_module
-from caption_assets.ledger.connection import attached
 
 CHECKOUT = Path(__file__).parents[2]
 

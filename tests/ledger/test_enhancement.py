@@ -11,7 +11,6 @@ from caption_assets.ids import WindowId
 from caption_assets.ledger import captions
 from caption_assets.ledger.schema import DriftCheckRow, EnhancedRow, WindowSetRow
 from caption_assets.pipeline.drift_checks import drift_rows, drift_work
-from caption_assets.pipeline.rules import drift_limits
 from caption_assets.settings import Settings
 from caption_assets.settings.recipes import Recipe, drift_recipe, enhance_recipe, on_drift_recipe
 from tests.ledger.story import MODEL, Story, row_of, settings
@@ -48,7 +47,7 @@ def check(story: Story, chosen: Settings) -> Sequence[DriftCheckRow]:
     rule = drift_recipe(chosen).recipe_id
     known = {row.check_id for row in story.ledger.select(DriftCheckRow, "drift_checks WHERE recipe_id = $r", r=rule)}
     story.made()
-    rows = list(drift_rows(work, known, rule, drift_limits(chosen), sees_frames=False, run_id="run-1", now=story.now))
+    rows = list(drift_rows(work, known, rule, chosen.enhance, sees_frames=False, run_id="run-1", now=story.now))
     story.commit(*rows)
     return rows
 

@@ -7,8 +7,8 @@ import duckdb
 import pytest
 
 from caption_assets.ledger.database import Ledger
-from caption_assets.ledger.store import LedgerError
 from caption_assets.ledger.schema import SCHEMA_VERSION, TABLES
+from caption_assets.ledger.store import LedgerError
 
 from .story import Story, everything, row_of, settings
 
