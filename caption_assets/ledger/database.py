@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from caption_assets.ledger import migrations, upkeep
 from caption_assets.ledger.duckdb_store import DuckDBStore
-from caption_assets.ledger.schema import HISTORY, Record
+from caption_assets.ledger.schema import HISTORY, TABLES, Record
 from caption_assets.ledger.store import Session, Store
 from caption_assets.root import RootFolder
 
@@ -62,7 +62,8 @@ class Ledger:
     def commit(self, rows: Iterable[Record]) -> dict[str, int]:
         """Append rows of any tables; return how many of each table were new.
 
-        Rows whose key is there already are left out, so a commit may be repeated.
+        Rows whose key is there already are left out, so a commit may be repeated. A recipe comes with the first row
+        that names it or before, and a candidate likewise.
 
         Raises:
             ValueError: a row does not fit its table. Nothing was written.
@@ -86,7 +87,7 @@ class Ledger:
         """Return a sentence for each key that is there twice and each row of `captions` that history contradicts."""
         faults = []
         with self.session() as session:
-            for name, table in HISTORY.items():
+            for name, table in TABLES.items():
                 key = ", ".join(table.key)
                 for row in session.rows(f"SELECT {key} FROM {name} GROUP BY {key} HAVING count(*) > 1"):
                     faults.append(f"{name}: the key {', '.join(map(str, row))} is there more than once")

@@ -39,7 +39,7 @@ def to_split(story: Story, batch: str = "b") -> list[str]:
     return [file.path for file in captions.unsplit_files(story.history(batch))]
 
 
-def test_a_clip_is_named_by_the_bytes_of_its_file_and_by_its_frames_alone():
+def test_a_clip_is_named_by_the_bytes_of_its_file_and_by_its_frames_alone() -> None:
     sha256 = hashlib.sha256(b"film").hexdigest()
     assert ids.clip_id(sha256) == "c" + ids.digest(sha256)
     parts = {ids.clip_id(sha256, cut) for cut in ((0, 99), (0, 100), (1, 99))}

@@ -237,7 +237,7 @@ def test_a_batch_that_is_taken_down_hides_what_only_it_holds(story: Story) -> No
     story.caption(A)
     story.take_down("batch", "b")
     assert held(story, "b") == []
-    assert story.windows("b") == story.uncut("b") == []
+    assert (story.windows("b"), story.uncut("b")) == ([], [])
     assert [clip for _, clip in held(story, "c")] == [shared]
     assert len(story.windows("c")) == len(story.served("c")) == 1
 
