@@ -10,7 +10,8 @@ from caption_assets.ids import ClipId, RecipeId, WindowId
 from caption_assets.ledger.database import Ledger
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
-from caption_assets.settings.recipes import recorded_window
+from caption_assets.settings.groups import WindowSettings
+from caption_assets.settings.recipes import recorded
 from caption_assets.video.frame_store import (
     ClipPlace,
     FrameStore,
@@ -97,7 +98,7 @@ def _wanted(row: Mapping[str, object], places: Mapping[ClipId, ClipPlace]) -> Wi
         clip_id=clip,
         place=places.get(clip, ClipPlace(clip)),
         window_recipe=RecipeId(str(row["window_recipe_id"])),
-        window_rule=recorded_window(json.loads(str(row["window_params"]))),
+        window_rule=recorded(WindowSettings, json.loads(str(row["window_params"]))),
     )
 
 

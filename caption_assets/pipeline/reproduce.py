@@ -17,6 +17,7 @@ from caption_assets.pipeline.frames import ensure_frames, frames_reader
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
 from caption_assets.settings.groups import CaptionSettings, EngineSettings
+from caption_assets.settings.recipes import recorded
 from caption_assets.video.pack import PackRule
 
 
@@ -61,13 +62,8 @@ def reproduce_candidate(root: RootFolder, ledger: Ledger, candidate_id: str) -> 
         stage=int(str(row["stage"])),
         parents=((CandidateId(str(row["parent_candidate_id"])), str(row["parent_text"])),) if row["stage"] == 2 else (),
     )
-    ask = CaptionSettings(
-        prompt_text=str(row["prompt"]),
-        system_prompt=params["system_prompt"],
-        sampling_params=params["sampling_params"],
-        max_output_tokens=params["max_output_tokens"],
-        stage2_prompt_text=params["stage2_prompt"] or "",
-    )
+    stage2 = params["stage2_prompt"] or ""
+    ask = recorded(CaptionSettings, params, prompt_text=str(row["prompt"]), stage2_prompt_text=stage2)
     request = first_request(task, ask, frames) if task.stage == 1 else second_requests(task, ask, frames)[0]
     entry = choose_engine(str(row["engine"]))
     spec = _spec(entry, str(row["model_id"]), str(row["model_revision"]), params.get("engine_options", {}))

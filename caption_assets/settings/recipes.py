@@ -8,17 +8,19 @@ changes that a ledger holds.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 from caption_assets import ids
 from caption_assets.ids import RecipeId
 from caption_assets.settings import Settings
-from caption_assets.settings.groups import Group, Later, WindowSettings
+from caption_assets.settings.groups import Group, Later
 from caption_assets.settings.prompts import JUDGE_PROMPT, Prompt
 
 Kind = Literal[
     "clip", "split", "window", "dedupe", "caption", "enhance", "drift", "on_drift", "preview", "judge", "retention"
 ]
+
+GroupT = TypeVar("GroupT", bound=Group)
 
 CODE_VERSIONS: Mapping[Kind, str] = {
     "clip": "1",
@@ -105,16 +107,6 @@ def window_recipe(settings: Settings) -> Recipe:
     window = settings.window
     params = _named(window, "window_size", "remainder_threshold", "sampling_fps")
     return _recipe(settings, "window", f"w{window.window_size}@{window.sampling_fps:g}fps", params)
-
-
-def recorded_window(params: Mapping[str, object]) -> WindowSettings:
-    """Return the settings that a window recipe with `params` was made from."""
-    first_defaults = {
-        name: mark.first_default for name in WindowSettings.model_fields if (mark := _mark(WindowSettings, name))
-    }
-    return WindowSettings.model_validate(
-        first_defaults | {name: value for name, value in params.items() if name != "code_version"}
-    )
 
 
 def dedupe_recipe(settings: Settings) -> Recipe:
@@ -238,6 +230,16 @@ def retention_recipe(settings: Settings) -> Recipe:
 def _preview_params(settings: Settings) -> dict[str, object]:
     names = ("preview_format", "target_fps", "target_height", "quality", "compression_level")
     return _named(settings.preview, *names)
+
+
+def recorded(group: type[GroupT], params: Mapping[str, object], **others: object) -> GroupT:
+    """Return the settings of a group that a recipe with `params` was made from.
+
+    others: settings that recipes hold under another name. A later setting that `params` lack had its first default.
+    """
+    later = {name: mark.first_default for name in group.model_fields if (mark := _mark(group, name))}
+    named = {name: value for name, value in params.items() if name in group.model_fields}
+    return group.model_validate({**later, **named, **others})
 
 
 def _named(group: Group, *names: str) -> dict[str, object]:
