@@ -21,11 +21,12 @@ from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
 from benchmarks.video import CLIPS, cpu_seconds, ffmpeg, say, table
-from caption_assets.engines.protocol import PackedFrames
+from caption_assets.settings.groups import PreviewSettings, WindowSettings
 from caption_assets.video import webp
 from caption_assets.video.decode import decode_frames
-from caption_assets.video.pack import PackRule, PlannedWindow, WindowRule, pack_path, pack_windows, plan_clip, read_pack
-from caption_assets.video.previews import Preview, PreviewRule, choose_frames, make_preview
+from caption_assets.video.pack import PackRule, PlannedWindow, pack_path, pack_windows, plan_clip, read_pack
+from caption_assets.video.packed_frames import PackedFrames
+from caption_assets.video.previews import Preview, choose_frames, make_preview
 from caption_assets.video.probe import ClipFacts, probe_clip
 from caption_assets.video.to_rgb import UprightScaler
 
@@ -33,7 +34,7 @@ Picture = NDArray[np.uint8]
 Shown = list[tuple[int, Picture]]
 """Pictures with the millisecond from which each is shown."""
 
-RULE = PreviewRule()
+RULE = PreviewSettings()
 FILTERS = f"fps={RULE.target_fps:g},scale=-2:'min({RULE.target_height},ih)'"
 
 
@@ -98,7 +99,9 @@ def prepare(video: Path, folder: Path) -> Iterator[Window]:
     """Pack every window of a video, and cut each into a file for ffmpeg."""
     say(f"packing and cutting the windows of {video.name}")
     facts = probe_clip(video)
-    named = [(f"{video.stem}-{video.suffix[1:]}-{i}", plan) for i, plan in enumerate(plan_clip(facts, WindowRule()))]
+    named = [
+        (f"{video.stem}-{video.suffix[1:]}-{i}", plan) for i, plan in enumerate(plan_clip(facts, WindowSettings()))
+    ]
     pack_windows(video, facts, named, PackRule(), folder)
     for name, plan in named:
         cut = folder / f"{name}.mp4"

@@ -10,12 +10,11 @@ from typing import Any
 from caption_assets.ids import RecipeId, WindowId
 from caption_assets.ledger.database import Ledger
 from caption_assets.pipeline.frames import ensure_frames
-from caption_assets.pipeline.rules import preview_rule, worker_limits
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
 from caption_assets.settings.recipes import preview_recipe
 from caption_assets.video.previews import POSTER_SUFFIX, PREVIEW_SUFFIX, PreviewFiles, PreviewJob, write_preview
-from caption_assets.video.workers import WorkerFailure, map_clips
+from caption_assets.video.workers import WorkerFailure, map_jobs
 
 Row = Mapping[str, Any]
 
@@ -57,7 +56,6 @@ def _write_all(
     rows: Sequence[Row], packs: Mapping[WindowId, Path], folder: Path, settings: Settings
 ) -> Iterator[tuple[WindowId, PreviewFiles | str]]:
     """Write the preview of each window in worker processes; yield what was written, or why nothing was."""
-    rule = preview_rule(settings)
     jobs = [
         PreviewJob(
             window_id=row["window_id"],
@@ -65,14 +63,14 @@ def _write_all(
             folder=folder,
             start_s=row["start_s"],
             end_s=row["end_s"],
-            rule=rule,
+            rule=settings.preview,
             source_fps=row["fps"],
             source_width=row["display_width"],
             source_height=row["display_height"],
         )
         for row in rows
     ]
-    for job, result in map_clips(write_preview, jobs, **worker_limits(settings, len(jobs))):
+    for job, result in map_jobs(write_preview, jobs, settings.decode):
         yield job.window_id, result.reason if isinstance(result, WorkerFailure) else result
 
 

@@ -14,6 +14,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from caption_assets.ids import WindowId
+from caption_assets.settings.groups import PreviewSettings
 from caption_assets.video.frame_store import load_frames
 from caption_assets.video.packed_frames import PackedFrames
 from caption_assets.video.webp import MAX_SIDE, WebPWriter, stills
@@ -28,20 +29,6 @@ POSTER_QUALITY = 80
 
 FLAT_DEVIATION = 6.0
 """Standard deviation of 8-bit values. A picture below it is black, white or a fade: it shows nothing of the window."""
-
-
-@dataclass(frozen=True)
-class PreviewRule:
-    """How a preview looks.
-
-    target_fps: pictures a second, above 0. target_height: pixels; never more than the source has.
-    quality: 0 to 100; 100 is the best. compression_level: 0 to 6; a higher level takes longer for smaller files.
-    """
-
-    target_fps: float = 1.0
-    target_height: int = 240
-    quality: int = 50
-    compression_level: int = 4
 
 
 @dataclass(frozen=True)
@@ -73,7 +60,7 @@ class PreviewJob:
     folder: Path
     start_s: float
     end_s: float
-    rule: PreviewRule
+    rule: PreviewSettings
     source_fps: float
     source_width: int
     source_height: int
@@ -129,7 +116,7 @@ def make_preview(
     frames: PackedFrames,
     start_s: float,
     end_s: float,
-    rule: PreviewRule,
+    rule: PreviewSettings,
     *,
     source_fps: float | None = None,
     source_width: int | None = None,
@@ -212,7 +199,7 @@ def _fit(height: int, shape: float) -> tuple[int, int]:
     return (width, height) if width <= MAX_SIDE else (MAX_SIDE, max(1, round(MAX_SIDE / shape)))
 
 
-def _warnings(rule: PreviewRule, source_fps: float | None, source_height: int) -> list[str]:
+def _warnings(rule: PreviewSettings, source_fps: float | None, source_height: int) -> list[str]:
     warnings = []
     if source_fps is not None and source_fps < rule.target_fps:
         warnings.append(f"the source has {source_fps:g} frames a second, below target_fps {rule.target_fps:g}")

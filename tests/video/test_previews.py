@@ -8,13 +8,13 @@ import simplejpeg
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caption_assets.engines.protocol import PackedFrames
 from caption_assets.ids import WindowId
+from caption_assets.settings.groups import PreviewSettings
 from caption_assets.video.frame_store import FramesUnavailable
 from caption_assets.video.pack import PACK_SCHEMA
+from caption_assets.video.packed_frames import PackedFrames
 from caption_assets.video.previews import (
     PreviewJob,
-    PreviewRule,
     choose_frames,
     make_preview,
     remove_leftovers,
@@ -60,7 +60,7 @@ def rgb_of(jpeg):
 
 def test_a_window_becomes_an_endless_animation_with_true_times():
     times = [2.0, 2.5, 3.1, 3.5, 4.2, 4.5]
-    preview = make_preview(packed(times), 2.0, 4.7, PreviewRule())
+    preview = make_preview(packed(times), 2.0, 4.7, PreviewSettings())
     assert preview.n_frames == 3
     assert durations_ms(preview.data) == [1100, 1100, 500]
     assert loops(preview.data) == 0
@@ -70,31 +70,33 @@ def test_a_window_becomes_an_endless_animation_with_true_times():
 
 @pytest.mark.parametrize("end_s", [0.04, 0.1, 0.3])
 def test_a_window_shorter_than_one_step_is_still_a_picture(end_s):
-    preview = make_preview(packed([0.0, end_s / 2]), 0.0, end_s, PreviewRule())
+    preview = make_preview(packed([0.0, end_s / 2]), 0.0, end_s, PreviewSettings())
     assert preview.n_frames == 1
     assert check_webp(preview.data) == (427, 240, 1)
 
 
 def test_pictures_less_than_a_millisecond_apart_do_not_collide():
-    preview = make_preview(packed([0.0, 0.0002, 0.0004, 0.5]), 0, 1, PreviewRule(target_fps=5000))
+    preview = make_preview(packed([0.0, 0.0002, 0.0004, 0.5]), 0, 1, PreviewSettings.model_construct(target_fps=5000))
     assert check_webp(preview.data)[2] == 4
 
 
 def test_a_short_window_at_a_high_rate_shows_every_packed_frame_once():
-    preview = make_preview(packed([0.0, 0.1, 0.2, 0.3]), 0.0, 0.4, PreviewRule(target_fps=100))
+    preview = make_preview(packed([0.0, 0.1, 0.2, 0.3]), 0.0, 0.4, PreviewSettings.model_construct(target_fps=100))
     assert durations_ms(preview.data) == [100, 100, 100, 100]
 
 
 def test_equal_pictures_still_end_with_the_window():
     one = packed([0.0]).jpegs[0]
     other = packed([0.0, 1.0]).jpegs[1]
-    preview = make_preview(PackedFrames([one, one, other, other], [0, 1, 2, 3], 512, 288), 0, 4.0, PreviewRule())
+    preview = make_preview(PackedFrames([one, one, other, other], [0, 1, 2, 3], 512, 288), 0, 4.0, PreviewSettings())
     assert sum(durations_ms(preview.data)) == 4000
     check_webp(preview.data)
 
 
 def test_a_preview_is_never_larger_than_its_source():
-    preview = make_preview(packed([0.0, 1.0]), 0, 2, PreviewRule(), source_width=160, source_height=90, source_fps=0.5)
+    preview = make_preview(
+        packed([0.0, 1.0]), 0, 2, PreviewSettings(), source_width=160, source_height=90, source_fps=0.5
+    )
     assert (preview.width, preview.height) == (160, 90)
     assert len(preview.warnings) == 2
     assert "target_fps" in preview.warnings[0]
@@ -107,7 +109,7 @@ def test_a_preview_is_never_larger_than_its_source():
 )
 def test_no_shape_is_upscaled_or_refused(width, height):
     frames = packed([0.0, 1.0], *(224, 224) if width < 1000 else (32, 512))
-    preview = make_preview(frames, 0, 2, PreviewRule(), source_width=width, source_height=height, source_fps=30)
+    preview = make_preview(frames, 0, 2, PreviewSettings(), source_width=width, source_height=height, source_fps=30)
     assert check_webp(preview.data) == (preview.width, preview.height, preview.n_frames)
     assert preview.width <= width
     assert preview.height <= min(height, 240)
@@ -116,7 +118,7 @@ def test_no_shape_is_upscaled_or_refused(width, height):
 
 def test_the_shape_is_that_of_the_source():
     preview = make_preview(
-        packed([0.0, 1.0]), 0, 2, PreviewRule(target_height=101), source_width=1000, source_height=500
+        packed([0.0, 1.0]), 0, 2, PreviewSettings(target_height=101), source_width=1000, source_height=500
     )
     assert (preview.width, preview.height) == (202, 101)
 
@@ -124,7 +126,7 @@ def test_the_shape_is_that_of_the_source():
 def test_colours_survive():
     picture = np.full((288, 512, 3), (200, 60, 40), np.uint8)
     frames = PackedFrames([simplejpeg.encode_jpeg(picture, quality=95)], [0.0], 512, 288)
-    preview = make_preview(frames, 0, 1, PreviewRule(quality=90))
+    preview = make_preview(frames, 0, 1, PreviewSettings(quality=90))
     with av.open(io.BytesIO(preview.data)) as container:
         shown = next(container.decode(video=0)).to_ndarray(format="rgb24")
     assert np.abs(shown[100, 100].astype(int) - (200, 60, 40)).max() <= 6
@@ -132,24 +134,24 @@ def test_colours_survive():
 
 def test_a_higher_quality_takes_more_bytes():
     frames = packed([0.0, 1.0, 2.0])
-    made = [make_preview(frames, 0, 3, PreviewRule(quality=quality)).data for quality in (0, 50, 100)]
+    made = [make_preview(frames, 0, 3, PreviewSettings(quality=quality)).data for quality in (0, 50, 100)]
     assert len(made[0]) < len(made[1]) < len(made[2])
 
 
 def test_the_encoder_takes_every_level():
     for level in range(7):
-        check_webp(make_preview(packed([0.0]), 0, 1, PreviewRule(compression_level=level)).data)
+        check_webp(make_preview(packed([0.0]), 0, 1, PreviewSettings(compression_level=level)).data)
 
 
 def test_the_same_frames_give_the_same_bytes():
-    one, other = (make_preview(packed([0.0, 1.0, 2.0]), 0, 3, PreviewRule()) for _ in range(2))
+    one, other = (make_preview(packed([0.0, 1.0, 2.0]), 0, 3, PreviewSettings()) for _ in range(2))
     assert (one.data, one.poster) == (other.data, other.poster)
 
 
 def test_the_poster_is_the_picture_in_the_middle_as_large_as_the_preview():
     frames = packed([0.0, 1.0, 2.0, 3.0, 4.0])
-    preview = make_preview(frames, 0, 5, PreviewRule())
-    alone = make_preview(PackedFrames([frames.jpegs[2]], [0.0], 512, 288), 0, 1, PreviewRule())
+    preview = make_preview(frames, 0, 5, PreviewSettings())
+    alone = make_preview(PackedFrames([frames.jpegs[2]], [0.0], 512, 288), 0, 1, PreviewSettings())
     assert rgb_of(preview.poster).shape == (preview.height, preview.width, 3)
     assert preview.poster == alone.poster
 
@@ -158,12 +160,12 @@ def test_the_poster_is_the_picture_in_the_middle_as_large_as_the_preview():
 def test_the_poster_is_not_a_picture_of_nothing(value):
     good = packed([0.0]).jpegs[0]
     frames = PackedFrames([flat(value), flat(value), flat(value), good, flat(value)], [0, 1, 2, 3, 4], 512, 288)
-    assert rgb_of(make_preview(frames, 0, 5, PreviewRule()).poster).std() > 30
+    assert rgb_of(make_preview(frames, 0, 5, PreviewSettings()).poster).std() > 30
 
 
 def test_a_window_of_nothing_has_a_poster_all_the_same():
     frames = PackedFrames([flat(0), flat(255)], [0, 1], 512, 288)
-    assert rgb_of(make_preview(frames, 0, 2, PreviewRule()).poster).shape == (240, 427, 3)
+    assert rgb_of(make_preview(frames, 0, 2, PreviewSettings()).poster).shape == (240, 427, 3)
 
 
 @given(st.lists(st.floats(0.001, 3), min_size=1, max_size=60), st.floats(0.05, 30))
@@ -180,20 +182,20 @@ def test_a_grid_at_the_rate_of_the_frames_takes_them_all():
 
 @pytest.mark.parametrize("spoil", [lambda d: d[:8], lambda d: d[:-40], lambda d: b"", lambda d: b"text" * 50])
 def test_a_broken_preview_is_found_out(spoil):
-    data = make_preview(packed([0.0, 1.0, 2.0]), 0, 3, PreviewRule()).data
+    data = make_preview(packed([0.0, 1.0, 2.0]), 0, 3, PreviewSettings()).data
     with pytest.raises(ValueError, match="preview"):
         check_webp(spoil(data))
 
 
 def test_a_still_preview_that_is_spoilt_is_found_out():
-    data = make_preview(packed([0.0]), 0, 1, PreviewRule()).data
+    data = make_preview(packed([0.0]), 0, 1, PreviewSettings()).data
     for spoilt in (data[:-40], data[:12], data[:30] + bytes(10) + data[40:60]):
         with pytest.raises(ValueError, match="preview"):
             check_webp(spoilt)
 
 
 def test_an_animation_with_a_spoilt_frame_is_found_out():
-    data = bytearray(make_preview(packed([0.0, 1.0, 2.0]), 0, 3, PreviewRule()).data)
+    data = bytearray(make_preview(packed([0.0, 1.0, 2.0]), 0, 3, PreviewSettings()).data)
     at = data.rindex(b"VP8 ") + 8
     data[at : at + 10] = bytes(10)
     with pytest.raises(ValueError, match="does not decode"):
@@ -209,7 +211,7 @@ def job(tmp_path):
         name: [value] for name, value in (row | {"frame_times_s": frames.times_s, "jpegs": frames.jpegs}).items()
     }
     pl.DataFrame(columns, schema=PACK_SCHEMA).write_parquet(pack)
-    return PreviewJob(WindowId("w"), pack, tmp_path / "previews", 0.0, 3.0, PreviewRule(), 25.0, 1920, 1080)
+    return PreviewJob(WindowId("w"), pack, tmp_path / "previews", 0.0, 3.0, PreviewSettings(), 25.0, 1920, 1080)
 
 
 def test_a_job_writes_the_preview_and_its_poster_and_nothing_else(job):
