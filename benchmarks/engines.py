@@ -32,6 +32,7 @@ import simplejpeg
 
 from caption_assets.cores import usable_cores
 from caption_assets.engines.devices import has_cuda
+from caption_assets.engines.dispatcher import stream
 from caption_assets.engines.families import FrameShape, family_of
 from caption_assets.engines.protocol import EngineSpec, Message, PackedFrames, Request
 from caption_assets.engines.vllm import VllmEngine, frames_metadata, sampling_params
@@ -151,7 +152,7 @@ def platform(spec: EngineSpec, load: Load) -> Iterator[Side]:
     def answer(number: int) -> tuple[int, int]:
         requests = requests_of(load, number)
         with timed(answer):
-            made = list(engine.stream(requests))
+            made = list(stream(engine, requests))
         faults = [completion.error for completion in made if completion.error]
         if faults:
             raise SystemExit(f"the engine failed: {faults[0]}")

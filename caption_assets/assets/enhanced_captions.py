@@ -111,8 +111,8 @@ def _enhance(
         settings.enhance_spec,
         totals,
         "enhanced_captions",
-        lambda stream: enhance_stream(
-            stream,
+        lambda dispatcher: enhance_stream(
+            dispatcher,
             jobs,
             prompt=recipe.prompts[0].text,
             sampling=settings.sampling_params,

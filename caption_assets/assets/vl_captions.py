@@ -109,7 +109,9 @@ def _caption(
         settings.caption_spec,
         totals,
         "caption_candidates",
-        lambda stream: caption_stream(stream, jobs, asks, runs[0].run_id, two_stages=settings.generate_stage2_caption),
+        lambda dispatcher: caption_stream(
+            dispatcher, jobs, asks, runs[0].run_id, two_stages=settings.generate_stage2_caption
+        ),
     )
     return asked
 

@@ -5,8 +5,7 @@ from datetime import UTC, datetime
 
 from caption_assets.captioning.decisions import RetentionRule, Surroundings, valid_candidates
 from caption_assets.captioning.judging import JUDGE_PROMPT, Pair, by_window, judge_request, judgement_row, missing_pairs
-from caption_assets.captioning.stream import answer_each
-from caption_assets.engines.protocol import Request
+from caption_assets.engines.dispatcher import Asked, Dispatcher
 from caption_assets.ids import WindowId
 from caption_assets.orchestration.frames import frames_when_asked
 from caption_assets.orchestration.resources import EngineResource
@@ -51,15 +50,16 @@ def judge_batch(run: StageRun, engine: EngineResource, settings: Settings, candi
     wanted = {pair.window_id for pair in pairs}
     rows = [row for row in run.ledger.named("batch_previews", batch=run.batch) if row["window_id"] in wanted]
     frames_of = frames_when_asked(run.root, run.ledger, run.batch, rows, settings)
-    stream = engine.stream(settings.caption_spec, run.log.warning)
 
-    def asked() -> Iterator[tuple[Pair, Request | str]]:
+    def asked() -> Iterator[Asked[Pair]]:
         for pair in pairs:
             frames = frames_of(pair.window_id)
             yield pair, frames if isinstance(frames, str) else judge_request(pair, JUDGE_PROMPT, frames)
 
-    results = (
-        {"judgements": [judgement_row(pair, completion, run.run_id, datetime.now(UTC))]}
-        for pair, completion in answer_each(stream, asked())
-    )
-    run.commit_as_they_come(results, len(pairs), journaled=True)
+    dispatcher: Dispatcher[Pair]
+    with engine.dispatcher(settings.caption_spec, run.log.warning) as dispatcher:
+        results = (
+            {"judgements": [judgement_row(pair, completion, run.run_id, datetime.now(UTC))]}
+            for pair, completion in dispatcher.answers(asked())
+        )
+        run.commit_as_they_come(results, len(pairs), journaled=True)

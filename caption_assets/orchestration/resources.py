@@ -3,21 +3,23 @@
 The launchpad shows each setting with its range, since the Dagster models are made from `caption_assets.settings`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
-from typing import Any
+from typing import Any, TypeVar
 
 import dagster as dg
 from filelock import FileLock
 from pydantic import Field, PrivateAttr, create_model
 
-from caption_assets.engines.protocol import Completion, Engine, EngineIdentity, EngineSpec, Request
+from caption_assets.engines.dispatcher import Dispatcher
+from caption_assets.engines.protocol import Engine, EngineIdentity, EngineSpec
 from caption_assets.engines.registry import AUTO, ENGINES, EngineEntry, choose_engine
-from caption_assets.engines.restarts import Flight, stream_with_restarts
 from caption_assets.ledger.database import Ledger
 from caption_assets.locks import take_batch
 from caption_assets.root import ROOT_VARIABLE, RootFolder
 from caption_assets.settings import Settings, SettingsModel
+
+Item = TypeVar("Item")
 
 
 class RootResource(dg.ConfigurableResource[None]):
@@ -56,24 +58,6 @@ class RootResource(dg.ConfigurableResource[None]):
         return Ledger(self.folder)
 
 
-class EngineStream:
-    """Requests in, completions out, through restarts of the engine (see `engines.restarts`)."""
-
-    def __init__(self, engine: Engine, restart: Callable[[], Engine], say: Callable[[str], None]) -> None:
-        self._engine, self._restart, self._say = engine, restart, say
-        self._flight: Flight | None = None
-
-    @property
-    def depth(self) -> int:
-        """How many requests are in flight."""
-        return self._flight.depth if self._flight else 0
-
-    def __call__(self, requests: Iterable[Request | None]) -> Iterator[Completion]:
-        """Answer `requests`, as `Engine.stream` does."""
-        self._flight = Flight(requests)
-        return stream_with_restarts(self._engine, self._restart, self._flight, self._say)
-
-
 class EngineResource(dg.ConfigurableResource[None]):
     """The engine: loaded at most once per process, only when there is work, and closed however the run ends."""
 
@@ -99,9 +83,9 @@ class EngineResource(dg.ConfigurableResource[None]):
             self._loaded[identity] = self.entry.load(spec)
         return self._loaded[identity]
 
-    def stream(self, spec: EngineSpec, say: Callable[[str], None]) -> "EngineStream":
-        """Return the stream of an engine that is started again when it dies; `say` is told. Loads it."""
-        return EngineStream(self.load(spec), lambda: self._load_anew(spec), say)
+    def dispatcher(self, spec: EngineSpec, say: Callable[[str], None]) -> Dispatcher[Item]:
+        """Load the engine of `spec` and return what sends it requests. `say` gets a sentence when it is restarted."""
+        return Dispatcher(self.load(spec), lambda: self._load_anew(spec), say)
 
     def _load_anew(self, spec: EngineSpec) -> Engine:
         dead = self._loaded.pop(self.identify(spec), None)
