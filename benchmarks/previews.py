@@ -32,7 +32,7 @@ from caption_assets.video.pack import PackRule, PlannedWindow, WindowRule, pack_
 from caption_assets.video.preview import PreviewRule, choose_frames, make_preview
 from caption_assets.video.preview_format import writable_formats
 from caption_assets.video.probe import ClipFacts, probe_clip
-from caption_assets.video.upright import UprightScaler
+from caption_assets.video.to_rgb import UprightScaler
 
 Picture = NDArray[np.uint8]
 

@@ -24,12 +24,12 @@ import av
 
 from caption_assets import ids
 from caption_assets.ids import RecipeId
-from caption_assets.video.cutting import CutJob, CutWindow, FileClip, cut_clip
 from caption_assets.video.decode import decode_frames
 from caption_assets.video.pack import PackRule, WindowRule, pack_path, plan_clip, read_pack
 from caption_assets.video.preview import PreviewRule, make_preview
 from caption_assets.video.probe import ClipFacts, ProbeLimits, probe_clip
-from caption_assets.video.upright import UprightScaler
+from caption_assets.video.to_rgb import UprightScaler
+from caption_assets.video.window_job import CutJob, CutWindow, FileClip, cut_clip
 from caption_assets.video.workers import WorkerFailure, map_clips
 
 CLIPS = Path(__file__).parents[1] / "clips"

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from caption_assets.captioning.prompts import CAPTION_PROMPTS, ENHANCE_PROMPTS
 from caption_assets.engines.protocol import EngineIdentity
-from caption_assets.recipes import (
+from caption_assets.engines.spec import caption_spec
+from caption_assets.settings import Settings, setting_names
+from caption_assets.settings.prompts import CAPTION_PROMPTS, ENHANCE_PROMPTS
+from caption_assets.settings.recipes import (
     CODE_VERSIONS,
     Recipe,
     caption_recipe,
@@ -25,7 +27,6 @@ from caption_assets.recipes import (
     split_recipe,
     window_recipe,
 )
-from caption_assets.settings import Settings, setting_names
 
 IDENTITY = EngineIdentity("vllm", "0.25", "Qwen/Qwen3-VL-8B-Instruct", "0123abc")
 
@@ -159,13 +160,13 @@ def test_the_settings_of_a_split_matter_where_it_is_the_one_in_use(split: str, n
 
 
 def test_options_of_an_engine_that_change_its_texts_are_part_of_the_recipe() -> None:
-    spec = Settings.of({"fp8": True, "vllm_kwargs": {"dtype": "float16"}}).caption_spec
+    spec = caption_spec(Settings.of({"fp8": True, "vllm_kwargs": {"dtype": "float16"}}))
     options = spec.options("fp8", "engine_kwargs")
     assert options == '{"engine_kwargs":{"dtype":"float16"},"fp8":true}'
     with_options = caption_recipe(Settings.of({}), replace(IDENTITY, options=options))
     assert with_options.recipe_id != caption_recipe(Settings.of({}), IDENTITY).recipe_id
     assert with_options.params["engine_options"] == {"engine_kwargs": {"dtype": "float16"}, "fp8": True}
-    assert Settings.of({}).caption_spec.options("fp8", "engine_kwargs") == ""
+    assert caption_spec(Settings.of({})).options("fp8", "engine_kwargs") == ""
 
 
 def test_the_second_prompt_matters_where_there_is_a_second_stage() -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from caption_assets.engines.spec import caption_spec, enhance_spec
 from caption_assets.settings import Settings, SettingsError, engine_assignment, setting_names
 
 DEFAULTS = {  # section 6 of the design
@@ -227,10 +228,10 @@ def test_a_value_is_read_as_what_the_setting_is(assignment: str, name: str, valu
 
 def test_the_text_model_may_have_servers_of_its_own() -> None:
     settings = of('openai.base_urls=["http://a/v1"]', "openai.timeout_s=7")
-    assert settings.enhance_spec.server == settings.caption_spec.server
+    assert enhance_spec(settings).server == caption_spec(settings).server
     own = of('openai.base_urls=["http://a/v1"]', "openai.timeout_s=7", 'enhance.base_urls=["http://b/v1"]')
-    assert own.caption_spec.server.base_urls == ("http://a/v1",)
-    assert (own.enhance_spec.server.base_urls, own.enhance_spec.server.timeout_s) == (("http://b/v1",), 7)
+    assert caption_spec(own).server.base_urls == ("http://a/v1",)
+    assert (enhance_spec(own).server.base_urls, enhance_spec(own).server.timeout_s) == (("http://b/v1",), 7)
 
 
 def test_a_dotted_name_reaches_into_a_group_and_leaves_the_rest() -> None:

@@ -10,14 +10,15 @@ import dagster as dg
 from caption_assets.assets.windows import windows
 from caption_assets.ids import ClipId, RecipeId, WindowId
 from caption_assets.orchestration.declare import video_batch_asset
-from caption_assets.orchestration.frames import ensure_frames, places_of_clips
-from caption_assets.orchestration.pictures import MAX_PICTURE_BYTES, picture, sample_table
+from caption_assets.orchestration.metadata import MAX_PICTURE_BYTES, picture, sample_table
 from caption_assets.orchestration.resources import RootResource, SettingsResource
-from caption_assets.orchestration.stage import StageRun, recipe_rows, stage
-from caption_assets.recipes import packed_preview_recipe, preview_recipe, previews_decode_again
+from caption_assets.orchestration.stage import stage
+from caption_assets.pipeline.frames import ensure_frames, places_of_clips
+from caption_assets.pipeline.rules import preview_rule, probe_limits, worker_limits
+from caption_assets.pipeline.stage_run import StageRun, recipe_rows
 from caption_assets.settings import Settings
+from caption_assets.settings.recipes import packed_preview_recipe, preview_recipe, previews_decode_again
 from caption_assets.video.frame_store import ClipFile, ClipPlace, find_file
-from caption_assets.video.limits import preview_rule, probe_limits, worker_limits
 from caption_assets.video.preview_format import FORMATS, format_of
 from caption_assets.video.preview_job import (
     ClipPreviewJob,

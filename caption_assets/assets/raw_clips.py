@@ -9,16 +9,17 @@ import dagster as dg
 
 from caption_assets.ids import ClipId
 from caption_assets.orchestration.declare import video_batch_asset
-from caption_assets.orchestration.pictures import sample_table
+from caption_assets.orchestration.metadata import sample_table
 from caption_assets.orchestration.resources import RootResource, SettingsResource
-from caption_assets.orchestration.stage import StageRun, stage
-from caption_assets.recipes import Recipe, clip_recipe, split_recipe
+from caption_assets.orchestration.stage import stage
+from caption_assets.pipeline.rules import probe_limits, split_rule, worker_limits
+from caption_assets.pipeline.stage_run import StageRun
 from caption_assets.settings import Settings
+from caption_assets.settings.recipes import Recipe, clip_recipe, split_recipe
 from caption_assets.uploads.batches import SIDECAR_TIMES, FoundFile, find_files, is_recorded
 from caption_assets.uploads.inspect import InspectJob, inspect_file
 from caption_assets.uploads.register import clip_row, split_rows, upload_row
 from caption_assets.uploads.sidecar import SidecarError, read_columns, read_original_caption
-from caption_assets.video.limits import probe_limits, split_rule, worker_limits
 from caption_assets.video.scenes import check_scene_detection
 from caption_assets.video.split_job import FileSplit, SplitJob, split_file
 from caption_assets.video.workers import WorkerFailure, map_clips

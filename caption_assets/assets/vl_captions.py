@@ -11,27 +11,29 @@ from caption_assets.captioning.plan import first_stage_tasks, original_row, seco
 from caption_assets.captioning.stream import Job, caption_stream
 from caption_assets.captioning.tasks import Ask
 from caption_assets.engines.protocol import EngineIdentity
+from caption_assets.engines.spec import caption_spec
 from caption_assets.ids import RecipeId, TaskId, WindowId
 from caption_assets.ledger.database import LedgerError
-from caption_assets.orchestration.asking import ask_engine
-from caption_assets.orchestration.collapsing import collapsed_windows
-from caption_assets.orchestration.deciding import decide_batch
 from caption_assets.orchestration.declare import video_batch_asset
-from caption_assets.orchestration.frames import frames_when_asked
 from caption_assets.orchestration.gate_history import gate_numbers, gates_over_batches
-from caption_assets.orchestration.judging import judge_batch
-from caption_assets.orchestration.pictures import bars, histogram, sample_table
-from caption_assets.orchestration.prompting import (
+from caption_assets.orchestration.metadata import bars, histogram, sample_table
+from caption_assets.orchestration.resources import EngineResource, RootResource, SettingsResource
+from caption_assets.orchestration.stage import stage
+from caption_assets.pipeline.clip_prompts import (
     activate_for_clips,
     check_prompt_key,
     prompts_of_clips,
     recipes_of_clips,
 )
-from caption_assets.orchestration.resources import EngineResource, RootResource, SettingsResource
-from caption_assets.orchestration.stage import StageRun, recipe_rows, stage
-from caption_assets.recipes import Recipe, caption_recipe, original_recipe, retention_recipe
+from caption_assets.pipeline.dedupe import collapsed_windows
+from caption_assets.pipeline.engine_run import ask_engine
+from caption_assets.pipeline.frames import frames_when_asked
+from caption_assets.pipeline.judge import judge_batch
+from caption_assets.pipeline.retain import decide_batch
+from caption_assets.pipeline.stage_run import StageRun, recipe_rows
 from caption_assets.retention import GATES
 from caption_assets.settings import Settings
+from caption_assets.settings.recipes import Recipe, caption_recipe, original_recipe, retention_recipe
 
 KEY = dg.AssetKey("vl_captions")
 
@@ -46,7 +48,7 @@ def vl_captions(
     next run makes it again.
     """
     values = settings.values()
-    identity = engine.identify(values.caption_spec)
+    identity = engine.loaded.identify(caption_spec(values))
     recipe = caption_recipe(values, identity)
     with ExitStack() as stages:
         runs = [
@@ -60,10 +62,10 @@ def vl_captions(
         asked = _caption(runs, engine, values, [recipe, *(each for some in own.values() for each in some.values())])
         for run in runs:
             made = run.ledger.named("current_candidates", batch=run.batch)
-            judge_batch(run, engine, values, made)
+            judge_batch(run, engine.loaded, values, made)
             decide_batch(run.ledger, run.batch, made, values, run.run_id)
             _count(run, asked[run.batch])
-            context.log.info(f"{run.batch}: captions by {recipe.name}, engine {engine.entry.name}")
+            context.log.info(f"{run.batch}: captions by {recipe.name}, engine {engine.loaded.entry.name}")
             run.metadata |= _pictures(run, context.instance, recipe, made)
 
 
@@ -105,8 +107,8 @@ def _caption(
             totals[run] = total
     asked: dict[str, set[object]] = {job.batch: {task.window_id for task in job.tasks} for job in jobs}
     ask_engine(
-        engine,
-        settings.caption_spec,
+        engine.loaded,
+        caption_spec(settings),
         totals,
         "caption_candidates",
         lambda dispatcher: caption_stream(

@@ -9,19 +9,20 @@ import dagster as dg
 
 from caption_assets.assets.raw_clips import raw_clips
 from caption_assets.ids import ClipId
-from caption_assets.orchestration.collapsing import collapsed_windows, record_duplicates
 from caption_assets.orchestration.declare import video_batch_asset
-from caption_assets.orchestration.frames import frames_of_clip
-from caption_assets.orchestration.pictures import histogram, picture, sample_table
+from caption_assets.orchestration.metadata import histogram, picture, sample_table
 from caption_assets.orchestration.resources import RootResource, SettingsResource
-from caption_assets.orchestration.stage import StageRun, stage
-from caption_assets.recipes import dedupe_recipe, window_recipe
+from caption_assets.orchestration.stage import stage
+from caption_assets.pipeline.dedupe import collapsed_windows, record_duplicates
+from caption_assets.pipeline.frames import frames_of_clip
+from caption_assets.pipeline.rules import pack_rule, probe_limits, window_rule, worker_limits
+from caption_assets.pipeline.stage_run import StageRun
 from caption_assets.settings import Settings
-from caption_assets.video.cutting import CutJob, FileClip, cut_clip, not_cut
-from caption_assets.video.limits import pack_rule, probe_limits, window_rule, worker_limits
+from caption_assets.settings.recipes import dedupe_recipe, window_recipe
+from caption_assets.video.contact_sheet import frame_strip
 from caption_assets.video.pack import pack_path, read_pack
 from caption_assets.video.rows import window_rows
-from caption_assets.video.strip import frame_strip
+from caption_assets.video.window_job import CutJob, FileClip, cut_clip, not_cut
 from caption_assets.video.workers import WorkerFailure, map_clips
 
 

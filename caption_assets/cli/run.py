@@ -13,17 +13,16 @@ from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from caption_assets.cli.main import FAILED, echo_json
+from caption_assets.cli.output import FAILED, echo_json
 from caption_assets.engines.registry import choose_engine
 from caption_assets.ledger.database import Ledger
-from caption_assets.orchestration import stage
 from caption_assets.orchestration.partitions import video_batches
-from caption_assets.orchestration.stage import StageListener
+from caption_assets.pipeline.rules import preview_rule
+from caption_assets.pipeline.stage_run import StageListener, listeners
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
 from caption_assets.uploads.batches import find_files
 from caption_assets.uploads.link import UploadError, bring_in, plan_upload
-from caption_assets.video.limits import preview_rule
 
 DAGSTER_YAML = "telemetry:\n  enabled: false\n"
 
@@ -112,7 +111,7 @@ def execute(
         with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
             listener = None if quiet else BarProgress(bar) if console.is_terminal else PlainProgress()
             if listener:
-                stage.listeners.append(listener)
+                listeners.append(listener)
             try:
                 logging.getLogger("dagster").setLevel(logging.CRITICAL)
                 return job.execute_in_process(
@@ -124,7 +123,7 @@ def execute(
                 )
             finally:
                 if listener:
-                    stage.listeners.remove(listener)
+                    listeners.remove(listener)
 
 
 def _instance_with(batch: str, home: Path) -> dg.DagsterInstance:

@@ -11,6 +11,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, Self
 
+from caption_assets.settings.recipes import EngineIdentity as EngineIdentity
+from caption_assets.video.packed_frames import PackedFrames as PackedFrames
+
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "error"]
 
@@ -33,24 +36,6 @@ class Message:
     role: Role
     text: str
     with_video: bool = False
-
-
-@dataclass(frozen=True)
-class PackedFrames:
-    """The sampled frames of a window as they travel to a model.
-
-    jpegs: one JPEG per frame, all of `width` x `height` pixels, upright, square pixels, in time order.
-    times_s: seconds of each frame from the clip's first frame, ascending.
-    """
-
-    jpegs: Sequence[bytes]
-    times_s: Sequence[float]
-    width: int
-    height: int
-
-    def __post_init__(self) -> None:
-        if len(self.jpegs) != len(self.times_s):
-            raise ValueError(f"{len(self.jpegs)} frames with {len(self.times_s)} times")
 
 
 @dataclass(frozen=True)
@@ -96,20 +81,6 @@ class Completion:
     def failed(cls, request_id: str, sample_index: int, error: str) -> Self:
         """Return the completion that stands for a candidate that could not be made."""
         return cls(request_id, sample_index, "", "error", error=error)
-
-
-@dataclass(frozen=True)
-class EngineIdentity:
-    """What made a text: part of every caption and enhancement recipe.
-
-    options: canonical JSON of the engine options that can change a text, "" where there are none.
-    """
-
-    engine: str
-    engine_version: str
-    model_id: str
-    model_revision: str
-    options: str = ""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from typing import Any
 
 from caption_assets.cores import usable_cores
 from caption_assets.engines.chat_template import ChatTemplate, read_chat_template
+from caption_assets.engines.child_process import Ward, end, guard, wards_of
 from caption_assets.engines.encoder_room import EncoderRoom
 from caption_assets.engines.families import Family, QwenVL, family_of
 from caption_assets.engines.frames import (
@@ -37,7 +38,6 @@ from caption_assets.engines.frames import (
     shape_of,
     video_metadata,
 )
-from caption_assets.engines.guard import Ward, end, guard, wards_of
 from caption_assets.engines.protocol import (
     Completion,
     EngineDied,

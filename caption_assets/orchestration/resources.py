@@ -3,23 +3,20 @@
 The launchpad shows each setting with its range, since the Dagster models are made from `caption_assets.settings`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
-from typing import Any, TypeVar
+from typing import Any
 
 import dagster as dg
 from filelock import FileLock
 from pydantic import Field, PrivateAttr, create_model
 
-from caption_assets.engines.dispatcher import Dispatcher
-from caption_assets.engines.protocol import Engine, EngineIdentity, EngineSpec
-from caption_assets.engines.registry import AUTO, ENGINES, EngineEntry, choose_engine
+from caption_assets.engines.loaded import LoadedEngines
+from caption_assets.engines.registry import AUTO, ENGINES
 from caption_assets.ledger.database import Ledger
 from caption_assets.locks import take_batch
 from caption_assets.root import ROOT_VARIABLE, RootFolder
 from caption_assets.settings import Settings, SettingsModel
-
-Item = TypeVar("Item")
 
 
 class RootResource(dg.ConfigurableResource[None]):
@@ -63,46 +60,20 @@ class EngineResource(dg.ConfigurableResource[None]):
 
     engine: str = Field(default=AUTO, description=f"{AUTO}, {', '.join(ENGINES)}.")
 
-    _loaded: dict[EngineIdentity, Engine] = PrivateAttr(default_factory=dict)
+    _loaded: LoadedEngines | None = PrivateAttr(default=None)
 
     @property
-    def entry(self) -> EngineEntry:
-        """The engine that was chosen, not loaded."""
-        return choose_engine(self.engine)
-
-    def identify(self, spec: EngineSpec) -> EngineIdentity:
-        """Return what would run, without loading it."""
-        return self.entry.identify(spec)
-
-    def load(self, spec: EngineSpec) -> Engine:
-        """Return the engine that runs `spec`. One that fills a device takes the place of the one before it."""
-        identity = self.identify(spec)
-        if identity not in self._loaded:
-            if self.entry.exclusive:
-                self.close()
-            self._loaded[identity] = self.entry.load(spec)
-        return self._loaded[identity]
-
-    def dispatcher(self, spec: EngineSpec, say: Callable[[str], None]) -> Dispatcher[Item]:
-        """Load the engine of `spec` and return what sends it requests. `say` gets a sentence when it is restarted."""
-        return Dispatcher(self.load(spec), lambda: self._load_anew(spec), say)
-
-    def _load_anew(self, spec: EngineSpec) -> Engine:
-        dead = self._loaded.pop(self.identify(spec), None)
-        if dead is not None:
-            dead.close()
-        return self.load(spec)
-
-    def close(self) -> None:
-        """Close every engine that is loaded."""
-        while self._loaded:
-            _, engine = self._loaded.popitem()
-            engine.close()
+    def loaded(self) -> LoadedEngines:
+        """The engines of this run."""
+        if self._loaded is None:
+            self._loaded = LoadedEngines(self.engine)
+        return self._loaded
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Close every engine that was loaded."""
         del context
-        self.close()
+        if self._loaded is not None:
+            self._loaded.close()
 
 
 def _config_fields(model: type[SettingsModel], defaults: SettingsModel) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caption_assets.ids import WindowId
-from caption_assets.video.perceptual import WindowPrint, bit_share
+from caption_assets.video.fingerprint import WindowPrint, bit_share
 
 DedupeMode = Literal["off", "exact", "near"]
 

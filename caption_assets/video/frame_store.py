@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from caption_assets.engines.protocol import PackedFrames
 from caption_assets.ids import ClipId, RecipeId, WindowId
 from caption_assets.root import RootFolder
-from caption_assets.video.cutting import CutJob, FileClip, cut_clip
 from caption_assets.video.pack import PackRule, WindowRule, pack_path, read_pack
+from caption_assets.video.packed_frames import PackedFrames
 from caption_assets.video.probe import ProbeLimits
+from caption_assets.video.window_job import CutJob, FileClip, cut_clip
 from caption_assets.video.windowing import FrameRange
 from caption_assets.video.workers import WorkerFailure, WorkerLimits, map_clips
 

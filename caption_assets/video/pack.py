@@ -14,17 +14,17 @@ import polars as pl
 import simplejpeg
 from av.video.frame import VideoFrame
 
-from caption_assets.engines.protocol import PackedFrames
 from caption_assets.ids import digest
-from caption_assets.video.beside import Beside
 from caption_assets.video.budget import fit_resolution
 from caption_assets.video.decode import TimesOutOfOrder, decode_frames
 from caption_assets.video.demux import ProbeLimits, UnreadableVideo
-from caption_assets.video.perceptual import FramePrint, FramePrinter, WindowPrint
+from caption_assets.video.fingerprint import FramePrint, FramePrinter, WindowPrint
+from caption_assets.video.packed_frames import PackedFrames
+from caption_assets.video.pipelined import Beside
 from caption_assets.video.probe import ClipFacts
 from caption_assets.video.sampling import DEFAULT_SAMPLING_FPS, check_sampling_fps, sample_frames
 from caption_assets.video.splitting import frame_end_s, part_times_s
-from caption_assets.video.upright import UprightScaler
+from caption_assets.video.to_rgb import UprightScaler
 from caption_assets.video.windowing import (
     DEFAULT_REMAINDER_THRESHOLD,
     DEFAULT_WINDOW_SIZE,

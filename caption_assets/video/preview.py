@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from caption_assets.engines.protocol import PackedFrames
+from caption_assets.video.packed_frames import PackedFrames
 from caption_assets.video.preview_format import (
     FORMATS,
     PreviewEncoder,

@@ -21,7 +21,7 @@ from caption_assets.video.preview import (
     make_preview,
 )
 from caption_assets.video.probe import ClipFacts, ProbeLimits, UnreadableVideo, probe_clip
-from caption_assets.video.upright import UprightScaler
+from caption_assets.video.to_rgb import UprightScaler
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """A prompt per clip: which text of a clip's columns is its prompt."""
 
-from caption_assets.captioning.prompts import ClipPrompts, clip_prompts
 from caption_assets.engines.protocol import EngineIdentity
-from caption_assets.recipes import caption_recipe
+from caption_assets.pipeline.clip_prompts import ClipPrompts, clip_prompts
 from caption_assets.settings import Settings
+from caption_assets.settings.recipes import caption_recipe
 
 IDENTITY = EngineIdentity("vllm", "0.25", "Qwen/Qwen3-VL-8B-Instruct", "0123abc")
 

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from caption_assets import ids
 from caption_assets.captioning.plan import first_stage_tasks, original_row, second_stage_tasks
-from caption_assets.captioning.prompts import CAPTION_PROMPTS, choose_prompt
 from caption_assets.captioning.tasks import (
     Ask,
     Slot,
@@ -19,6 +18,7 @@ from caption_assets.captioning.tasks import (
 )
 from caption_assets.engines.protocol import Completion, Message, PackedFrames
 from caption_assets.ids import CandidateId, RecipeId, WindowId
+from caption_assets.settings.prompts import CAPTION_PROMPTS, choose_prompt
 
 W1, W2, RECIPE = WindowId("w1"), WindowId("w2"), RecipeId("r1")
 FRAMES = PackedFrames([b"jpeg"], [0.0], 8, 8)

@@ -11,12 +11,15 @@ from pathlib import Path
 import pytest
 
 from caption_assets import ids
-from caption_assets.cli.plan import plan_batches
 from caption_assets.engines.registry import choose_engine
+from caption_assets.engines.spec import caption_spec, enhance_spec
 from caption_assets.ids import ClipId, WindowId
 from caption_assets.ledger.database import Ledger
-from caption_assets.orchestration.collapsing import duplicates_in
-from caption_assets.recipes import (
+from caption_assets.pipeline.dedupe import duplicates_in
+from caption_assets.pipeline.plan import plan_batches
+from caption_assets.root import RootFolder
+from caption_assets.settings import Settings
+from caption_assets.settings.recipes import (
     caption_recipe,
     clip_recipe,
     enhance_recipe,
@@ -25,8 +28,6 @@ from caption_assets.recipes import (
     split_recipe,
     window_recipe,
 )
-from caption_assets.root import RootFolder
-from caption_assets.settings import Settings
 from caption_assets.video.splitting import stride_parts
 from caption_assets.video.windowing import plan_windows
 from tests.ledger.story import row_of
@@ -256,11 +257,11 @@ def test_the_ledger_has_every_case(ledger: Ledger) -> None:
 
 
 def captioning(settings: Settings):
-    return caption_recipe(settings, choose_engine("signal").identify(settings.caption_spec))
+    return caption_recipe(settings, choose_engine("signal").identify(caption_spec(settings)))
 
 
 def enhancing(settings: Settings):
-    return enhance_recipe(settings, choose_engine("signal").identify(settings.enhance_spec))
+    return enhance_recipe(settings, choose_engine("signal").identify(enhance_spec(settings)))
 
 
 def strides(n_frames: int, fps: float, duration_s: float, settings: Settings):

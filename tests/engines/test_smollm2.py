@@ -7,10 +7,10 @@ import pytest
 
 from caption_assets.captioning.drift import DriftLimits, check_drift
 from caption_assets.captioning.enhancing import EnhanceTask, enhance_request
-from caption_assets.captioning.prompts import ENHANCE_PROMPTS
 from caption_assets.engines.protocol import EngineSpec
 from caption_assets.engines.transformers import TransformersEngine
 from caption_assets.ids import CandidateId, RecipeId, WindowId
+from caption_assets.settings.prompts import ENHANCE_PROMPTS
 
 from .smollm2 import make_checkpoint, why_not
 

@@ -7,12 +7,12 @@ import numpy as np
 import simplejpeg
 
 from caption_assets.engines.protocol import PackedFrames
-from caption_assets.export.data_juicer import Sample
-from caption_assets.export.table import caption_rows
-from caption_assets.imports.delivery import DeliveredCaption, DeliveredPreview, Delivery
-from caption_assets.imports.enter import Entered, enter
+from caption_assets.exchange.data_juicer import Sample
+from caption_assets.exchange.delivery import DeliveredCaption, DeliveredPreview, Delivery
+from caption_assets.exchange.table import caption_rows
 from caption_assets.ledger.database import Ledger
-from caption_assets.recipes import window_recipe
+from caption_assets.pipeline.import_captions import Entered, enter
+from caption_assets.settings.recipes import window_recipe
 from caption_assets.video.preview import PreviewRule, make_preview
 from tests.ledger.story import Story, settings
 

@@ -9,8 +9,8 @@ import pytest
 
 from caption_assets.cli import imports
 from caption_assets.cli.imports import import_batch
-from caption_assets.export.formats import EXPORTS
-from caption_assets.export.selection import ExportOptions
+from caption_assets.exchange.formats import EXPORTS
+from caption_assets.exchange.selection import ExportOptions
 from caption_assets.ledger.database import Ledger
 from caption_assets.locks import is_being_worked_on
 from caption_assets.root import RootFolder

@@ -19,8 +19,10 @@ from caption_assets.ids import ClipId, RecipeId, WindowId
 from caption_assets.ledger.database import Ledger
 from caption_assets.ledger.derived import BY_BATCH
 from caption_assets.ledger.schema import TABLES
-from caption_assets.orchestration.deciding import decide_batch
-from caption_assets.recipes import (
+from caption_assets.pipeline.retain import decide_batch
+from caption_assets.root import RootFolder
+from caption_assets.settings import Settings
+from caption_assets.settings.recipes import (
     Recipe,
     caption_recipe,
     original_recipe,
@@ -28,8 +30,6 @@ from caption_assets.recipes import (
     split_recipe,
     window_recipe,
 )
-from caption_assets.root import RootFolder
-from caption_assets.settings import Settings
 from caption_assets.uploads.register import split_rows
 from caption_assets.video.split_job import FileSplit
 from caption_assets.video.splitting import Part, PartFacts

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from caption_assets.cli.why import explain, print_explanation
+from caption_assets.cli.why import print_explanation
 from caption_assets.ids import ClipId, WindowId
-from caption_assets.recipes import dedupe_recipe
+from caption_assets.pipeline.why import explain
 from caption_assets.settings import Settings
+from caption_assets.settings.recipes import dedupe_recipe
 
 from .story import Story, row_of, settings
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from caption_assets.captioning.drifting import drift_limits, drift_rows
-from caption_assets.cli.why import explain
-from caption_assets.export.table import caption_rows
+from caption_assets.exchange.table import caption_rows
 from caption_assets.ids import WindowId
-from caption_assets.recipes import drift_recipe, enhance_recipe, on_drift_recipe
+from caption_assets.pipeline.drift_checks import drift_rows
+from caption_assets.pipeline.rules import drift_limits
+from caption_assets.pipeline.why import explain
 from caption_assets.settings import Settings
+from caption_assets.settings.recipes import drift_recipe, enhance_recipe, on_drift_recipe
 from tests.ledger.story import MODEL, Story, row_of, settings
 
 

@@ -3,14 +3,14 @@
 import pytest
 
 from caption_assets.ids import ClipId
-from caption_assets.orchestration.prompting import (
+from caption_assets.pipeline.clip_prompts import (
     activate_for_clips,
     check_prompt_key,
     prompts_of_clips,
     recipes_of_clips,
 )
-from caption_assets.recipes import caption_recipe
 from caption_assets.settings import Settings, SettingsError
+from caption_assets.settings.recipes import caption_recipe
 
 from .story import MODEL, Story, derived_faults, everything, row_of, settings
 

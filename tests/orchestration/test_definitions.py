@@ -8,18 +8,19 @@ import dagster as dg
 import pytest
 
 from caption_assets.definitions import defs
-from caption_assets.export.table import COLUMNS
+from caption_assets.exchange.table import COLUMNS
 from caption_assets.ledger.schema import TABLES
 from caption_assets.orchestration.partitions import video_batches
-from caption_assets.recipes import CODE_VERSIONS
 from caption_assets.settings import EnhanceSettings, Settings, SettingsError
+from caption_assets.settings.recipes import CODE_VERSIONS
 from tests.orchestration.running import ASSETS, CHECKS
 
 CHECKOUT = Path(__file__).parents[2]
 
 HEAVY = ("torch", "vllm", "transformers", "openai", "ray")
 PURE = (
-    "captioning", "engines", "export", "ids", "ledger", "recipes", "retention", "root", "settings", "uploads", "video",
+    "captioning", "engines", "exchange", "ids", "ledger", "pipeline", "retention", "review", "root", "settings",
+    "uploads", "video",
 )  # fmt: skip
 
 IMPORT_ALL = """

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from caption_assets.cli.plan import plan_batches
 from caption_assets.ledger.database import Ledger
+from caption_assets.pipeline.plan import plan_batches
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
 from tests.orchestration.running import CHECKS, copy_root, query, run_job, table

@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from caption_assets.cli.reproduce import reproduce_candidate
 from caption_assets.ledger.database import Ledger
 from caption_assets.ledger.schema import TABLES
+from caption_assets.pipeline.reproduce import reproduce_candidate
 from caption_assets.root import RootFolder
 from tests.engines.servers import Call, Reply, TestServer, refuses, says
 from tests.orchestration.running import query, run_job, table

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from caption_assets.cli.plan import plan_batches
-from caption_assets.cli.reproduce import reproduce_candidate
-from caption_assets.cli.why import explain, print_explanation
+from caption_assets.cli.why import print_explanation
 from caption_assets.ledger.database import Ledger
+from caption_assets.pipeline.plan import plan_batches
+from caption_assets.pipeline.reproduce import reproduce_candidate
+from caption_assets.pipeline.why import explain
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings, SettingsError
 from tests.orchestration.engines import EngineLog

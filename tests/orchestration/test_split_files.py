@@ -7,9 +7,9 @@ import pytest
 import simplejpeg
 
 import caption_assets.assets.raw_clips as raw_clips_asset
-from caption_assets.cli.plan import plan_batches
-from caption_assets.cli.reproduce import reproduce_candidate
 from caption_assets.ledger.database import Ledger
+from caption_assets.pipeline.plan import plan_batches
+from caption_assets.pipeline.reproduce import reproduce_candidate
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
 from caption_assets.video import scenes

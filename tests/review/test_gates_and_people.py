@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from caption_assets.export.table import caption_rows
-from caption_assets.recipes import retention_recipe
+from caption_assets.exchange.table import caption_rows
 from caption_assets.review import override
+from caption_assets.settings.recipes import retention_recipe
 from tests.ledger.story import Story, settings
 from tests.retention.captions import BAD, GOOD
 

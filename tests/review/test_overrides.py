@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from caption_assets.cli.why import explain
-from caption_assets.export.table import caption_rows
+from caption_assets.exchange.table import caption_rows
 from caption_assets.ids import WindowId
-from caption_assets.recipes import retention_recipe
+from caption_assets.pipeline.why import explain
 from caption_assets.review import ReviewError, override, withdraw_override
 from caption_assets.root import RootFolder
+from caption_assets.settings.recipes import retention_recipe
 from tests.ledger.story import Story, settings
 
 FOUR = settings(prompt_text="A", caption_num=4, keep_candidate_mode="first")

@@ -14,11 +14,11 @@ import numpy as np
 
 from caption_assets.ids import clip_id, digest
 from caption_assets.uploads.inspect import InspectJob, inspect_file
-from caption_assets.video.cutting import CutJob, FileClip, cut_clip
 from caption_assets.video.decode import TimesOutOfOrder, decode_frames
 from caption_assets.video.demux import ProbeLimits, UnreadableVideo
 from caption_assets.video.pack import PackRule, WindowRule, pack_path, read_pack
 from caption_assets.video.probe import probe_clip
+from caption_assets.video.window_job import CutJob, FileClip, cut_clip
 from tests.video.mutate import Mutant
 
 LIMITS = ProbeLimits(max_pixels=4096 * 4096, max_frames=100_000, max_duration_s=3600)

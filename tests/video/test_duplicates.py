@@ -7,8 +7,8 @@ import pytest
 
 from caption_assets.ids import WindowId
 from caption_assets.video.duplicates import DedupeRule, SeenWindow, find_duplicates
+from caption_assets.video.fingerprint import WindowPrint
 from caption_assets.video.pack import PackRule, WindowRule, pack_windows, plan_clip
-from caption_assets.video.perceptual import WindowPrint
 from caption_assets.video.probe import probe_clip
 from tests.video.films import CLIPS, film_of, frozen_film, make_film
 

@@ -5,8 +5,8 @@ import duckdb
 import numpy as np
 import pytest
 
+from caption_assets.video.fingerprint import FramePrint, FramePrinter, WindowPrint, bit_share, dhash, pixel_digest
 from caption_assets.video.pack import PackRule, WindowRule, pack_windows, plan_clip
-from caption_assets.video.perceptual import FramePrint, FramePrinter, WindowPrint, bit_share, dhash, pixel_digest
 from caption_assets.video.probe import probe_clip
 from tests.video.films import CLIPS, film_of, make_film
 from tests.video.test_pack import shrunk
