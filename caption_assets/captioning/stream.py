@@ -35,13 +35,8 @@ class Job:
     frames_of: FramesOf
 
 
-@dataclass(frozen=True)
-class Filling:
-    """What the candidates of a request are for: the slots of a task at `positions`."""
-
-    job: Job
-    task: Task
-    positions: Sequence[int]
+Filling = tuple[Job, Task, Sequence[int]]
+"""What a request is for: the slots of a task at these positions."""
 
 
 def caption_stream(
@@ -64,22 +59,23 @@ def caption_stream(
         two_stages: refine each good first caption, which is one more row.
     """
     asked = (each for job in jobs for task in job.tasks for each in _requests(job, task, asks[task.recipe_id]))
-    for filling, completion in dispatcher.answers(asked):
-        task, ask = filling.task, asks[filling.task.recipe_id]
-        position = filling.positions[completion.sample_index]
+    for (job, task, positions), completion in dispatcher.answers(asked):
+        ask = asks[task.recipe_id]
+        position = positions[completion.sample_index]
         row = candidate_row(task, position, ask, completion, run_id, datetime.now(UTC))
         if two_stages and task.stage == 1 and (second := second_stage_of(task, row)):
-            dispatcher.follow_up(_requests(filling.job, second, ask))
-        yield filling.job.batch, row
+            dispatcher.follow_up(_requests(job, second, ask))
+        yield job.batch, row
 
 
 def _requests(job: Job, task: Task, ask: Ask) -> Iterator[Asked[Filling]]:
     """Read the frames of a task's window, and yield its requests: one for all slots, in stage 2 one for each."""
     frames = job.frames_of(task.window_id)
-    each = [Filling(job, task, [position]) for position in range(len(task.slots))]
+    positions = range(len(task.slots))
     if isinstance(frames, str):
-        yield from ((filling, frames) for filling in each)
+        yield from (((job, task, [position]), frames) for position in positions)
     elif task.stage == 1:
-        yield Filling(job, task, range(len(task.slots))), first_request(task, ask, frames)
+        yield (job, task, positions), first_request(task, ask, frames)
     else:
-        yield from zip(each, second_requests(task, ask, frames), strict=True)
+        for position, request in enumerate(second_requests(task, ask, frames)):
+            yield (job, task, [position]), request

@@ -15,26 +15,24 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from functools import partial
 from queue import SimpleQueue
-from typing import Generic, NoReturn, Self, TypeVar
+from typing import Generic, TypeVar
 
 from caption_assets.engines.protocol import Completion, Engine, EngineDied, EngineUnavailable, Request
 
 NO_ANSWER = "the engine gave no answer"
 
-MOST_DEATHS_IN_A_ROW = 24
-"""Deaths without an answer in between. Halving finds one request of 2048 in 11; the others are for a clip whose every
-window kills."""
+MOST_GIVEN_UP_IN_A_ROW = 20
+"""Requests given up without an answer in between. Every window of a clip may kill; more is a broken machine."""
 
 LIFT_AFTER = 32
 """A number in flight that killed the engine is allowed again after this many times as many answers."""
 
 JOIN_S = 10.0
 """How long closing waits for the thread that may be reading frames."""
-
-log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Asked = tuple[Item, Request | str]
@@ -43,22 +41,17 @@ Asked = tuple[Item, Request | str]
 
 @dataclass(eq=False)
 class _Pending(Generic[Item]):
-    """A request without all its answers.
-
-    missing: indices of the candidates that it lacks. positions: which candidate each seed was for when it was last
-    sent. deaths: of engines that held it.
-    """
+    """A request without all its answers. missing: indices of these candidates. deaths: of engines that held it."""
 
     item: Item
     request: Request
     missing: list[int]
-    positions: list[int] = field(default_factory=list)
     deaths: int = 0
     future: Future[None] | None = None
 
 
 class Dispatcher(Generic[Item]):
-    """Sends one stream of requests through an engine. A context manager: leaving it gives up what is in flight.
+    """Sends one stream of requests through an engine. Close it, so that nothing stays in flight.
 
     Args:
         engine: a loaded engine.
@@ -67,7 +60,10 @@ class Dispatcher(Generic[Item]):
     """
 
     def __init__(
-        self, engine: Engine, restart: Callable[[], Engine] | None = None, say: Callable[[str], None] = log.warning
+        self,
+        engine: Engine,
+        restart: Callable[[], Engine] | None = None,
+        say: Callable[[str], None] = logging.getLogger(__name__).warning,
     ) -> None:
         self._engine, self._restart, self._say = engine, restart, say
         self._events: SimpleQueue[Callable[[], None]] = SimpleQueue()
@@ -82,7 +78,8 @@ class Dispatcher(Generic[Item]):
         self._life = 0  # of the engine: events of an earlier one do not count
         self._limit: int | None = None  # of requests in flight after a death; None: the engine's own
         self._deadly = 0  # requests in flight at the last death
-        self._answers = self._deaths = 0  # answers since the last death, deaths since the last answer
+        self._answers = 0  # since the last death
+        self._given_up = 0  # requests, since the last answer
 
     @property
     def depth(self) -> int:
@@ -100,7 +97,7 @@ class Dispatcher(Generic[Item]):
 
         Raises:
             EngineUnavailable: the engine cannot be had, and no request is to blame.
-            EngineDied: it died and there is no restart, or it died again and again without answering anything.
+            EngineDied: it died and there is no restart, or it died of one request after the other.
         """
         self._sources.append(iter(asked))
         self._reader.start()
@@ -108,9 +105,10 @@ class Dispatcher(Generic[Item]):
             while True:
                 while self._ready:
                     yield self._ready.popleft()
+                if self._is_dead and self._restart:
+                    self._engine, self._is_dead = self._restart(), False
                 if not (self._sources or self._waiting or self._in_flight):
                     return
-                self._start_again()
                 self._send()
                 self._events.get()()
         finally:
@@ -126,12 +124,6 @@ class Dispatcher(Generic[Item]):
         self._to_read.put(None)
         if self._reader.is_alive():
             self._reader.join(JOIN_S)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     # requests on their way out
 
@@ -150,13 +142,17 @@ class Dispatcher(Generic[Item]):
     def _read(self) -> None:
         """Read requests, on the reader's thread."""
         while (source := self._to_read.get()) is not None:
+            asked: Asked[Item] | BaseException | None
             try:
-                self._events.put(partial(self._take_read, source, next(source, None)))
+                asked = next(source, None)
             except BaseException as fault:
-                self._events.put(partial(_raise, fault))
+                asked = fault
+            self._events.put(partial(self._take_read, source, asked))
 
-    def _take_read(self, source: Iterator[Asked[Item]], asked: Asked[Item] | None) -> None:
+    def _take_read(self, source: Iterator[Asked[Item]], asked: Asked[Item] | BaseException | None) -> None:
         self._is_reading = False
+        if isinstance(asked, BaseException):
+            raise asked
         if asked is None:
             self._sources.remove(source)
             return
@@ -167,14 +163,16 @@ class Dispatcher(Generic[Item]):
             self._waiting.append(_Pending(item, request, list(range(len(request.seeds)))))
 
     def _submit(self, pending: _Pending[Item]) -> None:
-        life = self._life
         self._in_flight[pending] = None
-        pending.positions = list(pending.missing)
-        request = replace(pending.request, seeds=[pending.request.seeds[index] for index in pending.missing])
+        life, indices = self._life, list(pending.missing)
+
+        def reply(made: Completion) -> None:
+            made = replace(made, sample_index=indices[made.sample_index])
+            self._events.put(partial(self._take_answer, pending, life, made))
+
         try:
-            future = self._engine.submit(
-                request, lambda completion: self._events.put(partial(self._take_answer, pending, life, completion))
-            )
+            seeds = [pending.request.seeds[index] for index in indices]
+            future = self._engine.submit(replace(pending.request, seeds=seeds), reply)
         except Exception as fault:
             future = Future()
             future.set_exception(fault)
@@ -184,13 +182,11 @@ class Dispatcher(Generic[Item]):
     # answers on their way in
 
     def _take_answer(self, pending: _Pending[Item], life: int, completion: Completion) -> None:
-        index = pending.positions[completion.sample_index]
-        if life != self._life or index not in pending.missing:
-            return
-        self._deaths = 0
-        self._answers += 1
-        self._raise_limit()
-        self._hand_out(pending, replace(completion, sample_index=index))
+        if life == self._life and completion.sample_index in pending.missing:
+            self._given_up = 0
+            self._answers += 1
+            self._raise_limit()
+            self._hand_out(pending, completion)
 
     def _take_end(self, pending: _Pending[Item], life: int, ended: Future[None]) -> None:
         """Note that the engine will say no more about a request."""
@@ -219,11 +215,6 @@ class Dispatcher(Generic[Item]):
 
     def _bury(self, death: EngineDied) -> None:
         """Take back what a dead engine had not finished, and give up a request that is known to have killed it."""
-        self._deaths += 1
-        if self._deaths > MOST_DEATHS_IN_A_ROW:
-            raise EngineDied(
-                f"the engine died {self._deaths} times without answering anything; the last time: {death}"
-            ) from death
         suspects = self._abandon()
         for pending in suspects:
             pending.deaths += 1
@@ -233,6 +224,11 @@ class Dispatcher(Generic[Item]):
             f"{self._limit} at a time"
         )
         if len(suspects) == 1 and suspects[0].deaths > 1:
+            self._given_up += 1
+            if self._given_up > MOST_GIVEN_UP_IN_A_ROW:
+                raise EngineDied(
+                    f"the engine died of each of {self._given_up} requests; the last time: {death}"
+                ) from death
             self._fail(suspects[0], f"the engine died of it twice: {death}")
         else:
             self._waiting.extendleft(reversed(suspects))
@@ -247,11 +243,6 @@ class Dispatcher(Generic[Item]):
                 pending.future.cancel()
         return abandoned
 
-    def _start_again(self) -> None:
-        if self._is_dead and self._restart:
-            self._engine = self._restart()
-            self._is_dead = False
-
     def _raise_limit(self) -> None:
         """Let more into flight after a time without a death, but not as many as killed it before that time is long."""
         if self._limit is None:
@@ -264,10 +255,6 @@ class Dispatcher(Generic[Item]):
 
 def stream(engine: Engine, requests: Iterable[Request]) -> Iterator[Completion]:
     """Yield what an engine answers, as `Dispatcher.answers` does; its death ends the stream."""
-    with Dispatcher[None](engine) as dispatcher:
+    with closing(Dispatcher[None](engine)) as dispatcher:
         for _, completion in dispatcher.answers((None, request) for request in requests):
             yield completion
-
-
-def _raise(fault: BaseException) -> NoReturn:
-    raise fault

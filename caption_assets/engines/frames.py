@@ -8,7 +8,7 @@ import numpy.typing as npt
 import simplejpeg
 
 from caption_assets.engines.families import FrameShape, QwenVL, video_clock
-from caption_assets.engines.protocol import PackedFrames, Request
+from caption_assets.engines.protocol import PackedFrames
 
 PROBE_FRAMES, PROBE_PAIR_S = 4, 2.0
 """Frames of the video that a model's processor is tried out with, a second apart, so that pairs of them are two."""
@@ -34,11 +34,6 @@ def decode_frames(frames: PackedFrames) -> npt.NDArray[np.uint8]:
     return pixels
 
 
-def shape_of(frames: PackedFrames) -> FrameShape:
-    """Return how many frames there are, and their size."""
-    return FrameShape(len(frames.jpegs), frames.height, frames.width)
-
-
 def frames_digest(frames: PackedFrames) -> str:
     """Return a name for frames made of their bytes, times and size (BLAKE2b: about 1 ms per MB)."""
     digest = hashlib.blake2b(digest_size=16)
@@ -47,30 +42,6 @@ def frames_digest(frames: PackedFrames) -> str:
         digest.update(len(jpeg).to_bytes(8, "little"))
         digest.update(jpeg)
     return digest.hexdigest()
-
-
-def check_length(request: Request, tokens: int, limit: int | None, *, text: int | None = None, hint: str = "") -> None:
-    """Refuse a request that is too long for the model.
-
-    Args:
-        request: what is to be sent.
-        tokens: of its prompt.
-        limit: tokens of the model's context, None where it is not known.
-        text: how many of `tokens` are text, where that is known.
-        hint: another way out, for the end of the message.
-
-    Raises:
-        ValueError: with the numbers, and what to lower.
-    """
-    needed = tokens + request.max_tokens
-    if limit is None or needed <= limit:
-        return
-    parts = f"{tokens} of the prompt" if text is None else f"{tokens - text} of frames, {text} of text"
-    lower = "max_output_tokens, sampling_fps or window_size" if request.frames is not None else "max_output_tokens"
-    raise ValueError(
-        f"the request needs {needed} tokens ({parts}, {request.max_tokens} for the answer), the model has {limit}; "
-        f"lower {lower}{hint}"
-    )
 
 
 def video_metadata(frames: PackedFrames) -> dict[str, Any]:

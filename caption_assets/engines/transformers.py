@@ -17,10 +17,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from caption_assets.engines.chat_template import ChatTemplate, read_chat_template
+from caption_assets.engines.chat_template import ChatTemplate, Prompt, check_length, read_chat_template
 from caption_assets.engines.devices import has_cuda
-from caption_assets.engines.families import Family, QwenVL, context_length, family_of
-from caption_assets.engines.frames import check_length, decode_frames, probe_video, shape_of, video_metadata
+from caption_assets.engines.families import Family, FrameShape, QwenVL, context_length, family_of
+from caption_assets.engines.frames import decode_frames, probe_video, video_metadata
 from caption_assets.engines.protocol import (
     Completion,
     EngineDied,
@@ -32,7 +32,7 @@ from caption_assets.engines.protocol import (
     Reply,
     Request,
 )
-from caption_assets.engines.reasoning import prompt_opens_reasoning, split_reasoning
+from caption_assets.engines.reasoning import split_reasoning
 from caption_assets.engines.weights import fetch, locate
 
 CODE_VERSION = "1"  # bumped by hand whenever the same request may get another text from the same release
@@ -59,11 +59,10 @@ class UnknownField(ValueError):
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request as the model takes it. expected_tokens None: there is no rule. opens_thought: see `split_reasoning`."""
+    """A request as the model takes it."""
 
+    prompt: Prompt
     inputs: Mapping[str, Any]
-    expected_tokens: int | None
-    opens_thought: bool
 
 
 def identify(spec: EngineSpec) -> EngineIdentity:
@@ -158,39 +157,33 @@ class TransformersEngine:
         self._model.generation_config = transformers.GenerationConfig(pad_token_id=self._padding)
         if isinstance(self._family, QwenVL) and self._family.prints_times:
             self._family = replace(self._family, keeps_markers=self._keeps_markers(self._family))
+            self._chat.family = self._family
 
     def _keeps_markers(self, family: QwenVL) -> bool:
         """Tell whether this release leaves the chat template's markers around a video, by processing a black one."""
         frames, black, shape = probe_video(family)
         inputs = self._processed(family, family.placeholder, frames, black)
-        kept = family.prompt_tokens(family.placeholder, shape, frames.times_s, self._count)
+        kept = family.prompt_tokens(family.placeholder, shape, frames.times_s, self._chat.count)
         return int(inputs["input_ids"].shape[-1]) == kept
 
     # preparing, on the pool's thread
 
     def _prepare(self, request: Request) -> Prepared:
         """Return what the model is given. Raises ValueError for what is wrong with the request."""
-        text = self._chat.render(request.messages, request.frames)
-        expected: int | None
-        if request.frames is None:
-            inputs = self._tokenizer(text, return_tensors="pt", add_special_tokens=False)
-            expected = int(inputs["input_ids"].shape[-1])
-        elif self._family is None:
-            raise ValueError(f"{self._spec.model} is a text model; a request with frames needs one that sees")
+        prompt = self._chat.prompt(request, self._max_len)
+        if request.frames is None or self._family is None:
+            inputs = self._tokenizer(prompt.text, return_tensors="pt", add_special_tokens=False)
         else:
-            expected = self._family.prompt_tokens(text, shape_of(request.frames), request.frames.times_s, self._count)
-            if expected is not None:
-                check_length(request, expected, self._max_len)
-            inputs = self._processed(self._family, text, request.frames, decode_frames(request.frames))
-        check_length(request, int(inputs["input_ids"].shape[-1]), self._max_len)
-        return Prepared(dict(inputs), expected, prompt_opens_reasoning(text))
+            inputs = self._processed(self._family, prompt.text, request.frames, decode_frames(request.frames))
+            check_length(request, int(inputs["input_ids"].shape[-1]), len(prompt.ids), self._max_len)
+        return Prepared(prompt, dict(inputs))
 
     def _processed(self, family: Family, text: str, frames: PackedFrames, pixels: Any) -> Mapping[str, Any]:
         """Run the model's processor on a prompt and its frames, at their own size and with their true times."""
         pictures = self._torch.from_numpy(pixels).permute(0, 3, 1, 2)
         if self._spec.preprocess_dtype != "uint8":
             pictures = pictures.to(getattr(self._torch, self._spec.preprocess_dtype))
-        options = family.processor_options(shape_of(frames))
+        options = family.processor_options(FrameShape.of(frames))
         if family.frames_as == "images":
             given: dict[str, Any] = {"images": [list(pictures)], "images_kwargs": options}
         else:
@@ -203,9 +196,6 @@ class TransformersEngine:
             text=[text], return_tensors="pt", text_kwargs={"add_special_tokens": False}, **given
         )
         return processed
-
-    def _count(self, text: str) -> int:
-        return len(self._tokenizer.encode(text, add_special_tokens=False))
 
     # generating, on the thread of that name
 
@@ -252,7 +242,7 @@ class TransformersEngine:
             raise EngineDied("the engine was closed")
         tokens = made[0, length:].tolist()
         text, finish = self._read(tokens, request, stops)
-        answer, reasoning = split_reasoning(text, opened_in_prompt=prepared.opens_thought)
+        answer, reasoning = split_reasoning(text, opened_in_prompt=prepared.prompt.opens_thought)
         return Completion(
             request.request_id,
             index,
@@ -262,7 +252,7 @@ class TransformersEngine:
             output_tokens=len(tokens),
             latency_ms=round(1000 * (time.perf_counter() - started), 3),
             reasoning=reasoning,
-            expected_prompt_tokens=prepared.expected_tokens,
+            expected_prompt_tokens=prepared.prompt.expected_tokens,
         )
 
     def _placed(self, name: str, value: Any) -> Any:

@@ -14,9 +14,8 @@ import logging
 import multiprocessing
 import os
 import subprocess
-import threading
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, fields, replace
@@ -25,19 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from caption_assets.cores import usable_cores
-from caption_assets.engines.chat_template import ChatTemplate, read_chat_template
+from caption_assets.engines.chat_template import ChatTemplate, Prompt, read_chat_template
 from caption_assets.engines.child_process import Ward, end, guard, wards_of
 from caption_assets.engines.encoder_room import EncoderRoom
-from caption_assets.engines.families import Family, QwenVL, family_of
-from caption_assets.engines.frames import (
-    PROBE_PAIR_S,
-    check_length,
-    decode_frames,
-    frames_digest,
-    probe_video,
-    shape_of,
-    video_metadata,
-)
+from caption_assets.engines.families import Family, FrameShape, QwenVL, family_of
+from caption_assets.engines.frames import PROBE_PAIR_S, decode_frames, frames_digest, probe_video, video_metadata
 from caption_assets.engines.protocol import (
     Completion,
     EngineDied,
@@ -48,7 +39,7 @@ from caption_assets.engines.protocol import (
     Reply,
     Request,
 )
-from caption_assets.engines.reasoning import prompt_opens_reasoning, split_reasoning
+from caption_assets.engines.reasoning import split_reasoning
 from caption_assets.engines.vllm_arguments import (
     MOST_PROCESSOR_THREADS,
     check_arguments,
@@ -59,6 +50,8 @@ from caption_assets.engines.vllm_arguments import (
     prepare_environment,
     processor_threads,
     result_options,
+    root_cause,
+    sampling_params,
 )
 from caption_assets.engines.weights import fetch, locate
 
@@ -73,15 +66,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request as vLLM takes it.
+    """A request as vLLM takes it. frames: their digest, None without any; frames_name: what vLLM's caches call them."""
 
-    opens_thought: the prompt ends inside a thought. frames: their digest, None without any. frames_name: under which
-    vLLM's caches know them.
-    """
-
-    prompt: dict[str, Any]
-    expected_tokens: int | None
-    opens_thought: bool
+    prompt: Prompt
+    inputs: dict[str, Any]
     frames: str | None = None
     frames_name: str | None = None
 
@@ -116,6 +104,7 @@ class VllmEngine:
         self._spec = spec
         self._errors = prepare_environment()
         self._errors.write_text("")  # what an engine before this one died of
+        from anyio.from_thread import start_blocking_portal
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.platforms import current_platform
 
@@ -132,21 +121,19 @@ class VllmEngine:
         self._engine: Any = None
         self._wards: list[Ward] = []
         self._guard: subprocess.Popen[bytes] | None = None
-        self._lent = ExitStack()
-        self._pool = ThreadPoolExecutor(max(2, min(8, usable_cores())), "prepare")
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True)
-        self._thread.start()
+        self._exit = ExitStack()
+        self._pool = self._exit.enter_context(ThreadPoolExecutor(max(2, min(8, usable_cores())), "prepare"))
+        self._portal = self._exit.enter_context(start_blocking_portal())
         before = set(multiprocessing.active_children())
         try:
-            self._engine = self._call(_start(AsyncEngineArgs(**arguments)))
+            self._engine = _start(AsyncEngineArgs(**arguments))
             self._processes = set(multiprocessing.active_children()) - before
             self._wards = wards_of(process.pid for process in self._processes if process.pid)
             self._guard = guard(os.getpid(), self._wards)
             self._read_engine(path, on_cpu=on_cpu)
             # On a CPU the model itself has all the cores.
             threads = 1 if on_cpu else min(MOST_PROCESSOR_THREADS, usable_cores() // 2)
-            self._lent.enter_context(processor_threads(threads))
+            self._exit.enter_context(processor_threads(threads))
         except BaseException as error:
             self._processes = set(multiprocessing.active_children()) - before
             self.close()
@@ -172,51 +159,39 @@ class VllmEngine:
         """Begin to answer a request. An engine whose process is gone says why, as far as that was written down."""
         if self._closed:
             raise EngineDied("the engine is closed")
-        return asyncio.run_coroutine_threadsafe(self._serve(request, reply), self._loop)
+        return self._portal.start_task_soon(self._serve, request, reply)
 
     def close(self) -> None:
         """End the engine's processes and threads, whatever they are doing."""
         if self._closed:
             return
         self._closed = True
-        self._lent.close()
         if self._engine is not None:
             with suppress(Exception):
-                self._call(_shut_down(self._engine), CLOSE_S)
+                self._portal.start_task_soon(self._engine.shutdown).result(CLOSE_S)
         end(self._wards or wards_of(process.pid for process in self._processes if process.pid), CLOSE_S)
         for process in self._processes:
             process.join(CLOSE_S)
         if self._guard is not None:
             self._guard.kill()
             self._guard.wait(CLOSE_S)
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        with suppress(TimeoutError):  # interrupted while loading, the loop is still in vLLM's constructor
-            self._call(_cancel_all(), CLOSE_S)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(CLOSE_S)
+        self._pool.shutdown(cancel_futures=True)
+        self._portal.call(self._portal.stop, True)
+        self._exit.close()
         self._engine = None
 
     # preparing
 
     def _prepare(self, request: Request) -> Prepared:
         """Return what is sent for a request. Raises what is wrong with it: bad frames, too many tokens."""
-        frames, family = request.frames, self._family
-        text = self._chat.render(request.messages, frames)
-        ids, opens_thought = self._token_ids(text), prompt_opens_reasoning(text)
-        expected: int | None = len(ids)
-        if frames is not None:
-            if family is None:
-                raise ValueError(f"{self._spec.model} is a text model; a request with frames needs one that sees")
-            expected = family.prompt_tokens(text, shape_of(frames), frames.times_s, self._count_tokens)
-        if expected is not None:
-            hint = ", or raise vllm_kwargs.max_model_len"
-            check_length(request, expected, self._max_model_len, text=len(ids), hint=hint)
-        if frames is None or family is None:
-            return Prepared({"prompt_token_ids": ids}, expected, opens_thought)
-        digest = frames_digest(frames)
+        prompt = self._chat.prompt(request, self._max_model_len, hint=", or raise vllm_kwargs.max_model_len")
+        inputs: dict[str, Any] = {"prompt_token_ids": prompt.ids}
+        if request.frames is None or self._family is None:
+            return Prepared(prompt, inputs)
+        digest = frames_digest(request.frames)
         name = self._other_names.get(digest, digest)
-        prompt = _named({"prompt_token_ids": ids, **self._visual_input(family, frames)}, name)
-        return Prepared(prompt, expected, opens_thought, digest, name)
+        visual = self._visual_input(self._family, request.frames)
+        return Prepared(prompt, _named({**inputs, **visual}, name), digest, name)
 
     def _visual_input(self, family: Family, frames: PackedFrames) -> dict[str, Any]:
         pixels: Any = decode_frames(frames)
@@ -224,7 +199,7 @@ class VllmEngine:
             import torch
 
             pixels = torch.from_numpy(pixels).to(getattr(torch, self._spec.preprocess_dtype))
-        options = family.processor_options(shape_of(frames))
+        options = family.processor_options(FrameShape.of(frames))
         extra: dict[str, Any] = {"mm_processor_kwargs": options} if options else {}
         if family.frames_as == "images":
             from PIL import Image
@@ -232,19 +207,12 @@ class VllmEngine:
             return {"multi_modal_data": {"image": [Image.fromarray(picture) for picture in pixels]}, **extra}
         return {"multi_modal_data": {"video": [(pixels, frames_metadata(frames))]}, **extra}
 
-    def _token_ids(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
-        return ids
-
-    def _count_tokens(self, text: str) -> int:
-        return len(self._token_ids(text))
-
     # generating, on the engine's loop
 
     async def _serve(self, request: Request, reply: Reply) -> None:
         try:
-            prepared = await self._loop.run_in_executor(self._pool, self._prepare, request)
-            rendered = await self._render(prepared.prompt, len(request.seeds))
+            prepared = await asyncio.get_running_loop().run_in_executor(self._pool, self._prepare, request)
+            rendered = await self._render(prepared.inputs, len(request.seeds))
         except Exception as error:
             reason = self._reason(error)
             for index in range(len(request.seeds)):
@@ -298,15 +266,11 @@ class VllmEngine:
         digest = str(prepared.frames)
         if self._other_names.get(digest, digest) == prepared.frames_name:  # no other candidate was here before
             self._other_names[digest] = f"{digest}/{next(self._numbers)}"
-        return _named(prepared.prompt, self._other_names[digest])
+        return _named(prepared.inputs, self._other_names[digest])
 
     async def _generate(self, rendered: dict[str, Any], params: Any, name: str) -> Any:
-        final = None
-        async for output in self._engine.generate({**rendered}, params, f"{name}/{next(self._numbers)}"):
-            final = output
-        if final is None:
-            raise RuntimeError("vLLM ended the request without an answer")
-        return final
+        outputs = self._engine.generate({**rendered}, params, f"{name}/{next(self._numbers)}")
+        return [output async for output in outputs][-1]  # the only one: see `sampling_params`
 
     def _reason(self, error: Exception) -> str:
         """Return what is wrong with a request.
@@ -331,10 +295,9 @@ class VllmEngine:
         blocks, block = config.cache_config.num_gpu_blocks or 0, config.cache_config.block_size or 0
         self._cached_tokens = blocks * block
         self._most_sequences = int(config.scheduler_config.max_num_seqs)
-        self._tokenizer = self._engine.renderer.get_tokenizer()
-        self._chat = ChatTemplate(self._tokenizer, read_chat_template(path), self._family)
+        self._chat = ChatTemplate(self._engine.renderer.get_tokenizer(), read_chat_template(path), self._family)
         if isinstance(self._family, QwenVL) and self._spec.purpose == "caption":
-            self._family = self._tried_out(self._family)
+            self._family = self._chat.family = self._tried_out(self._family)
 
     def _tried_out(self, family: QwenVL) -> QwenVL:
         """Return the family as this version of vLLM treats it, found by processing a small black video.
@@ -344,22 +307,19 @@ class VllmEngine:
         """
         frames, black, shape = probe_video(family)
         prompt = {
-            "prompt_token_ids": self._token_ids(family.placeholder),
+            "prompt_token_ids": self._chat.token_ids(family.placeholder),
             "multi_modal_data": {"video": [(black, frames_metadata(frames))]},
             "mm_processor_kwargs": family.processor_options(shape),
         }
-        (rendered,) = self._call(self._render(prompt))
+        (rendered,) = self._portal.call(self._render, prompt)
         field = rendered["mm_kwargs"]["video"][0].get("second_per_grid_ts")
         if field is not None and abs(float(field.data) - PROBE_PAIR_S) > 0.01:
             log.warning(
                 "vLLM %s tells %s that pairs of frames are %.2f s apart, where they are %.2f; use vLLM 0.32 or newer",
                 installed_version(), self._spec.model, float(field.data), PROBE_PAIR_S,
             )  # fmt: skip
-        kept = family.prompt_tokens(family.placeholder, shape, frames.times_s, self._count_tokens)
+        kept = family.prompt_tokens(family.placeholder, shape, frames.times_s, self._chat.count)
         return replace(family, keeps_markers=len(rendered["prompt_token_ids"]) == kept)
-
-    def _call(self, coroutine: Coroutine[Any, Any, Any], timeout: float | None = None) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout)
 
     def _cause(self, error: BaseException) -> str:
         """Return why the engine ended: the first exception that its processes wrote down, else what was raised."""
@@ -372,42 +332,9 @@ class VllmEngine:
         return str(error).strip() or type(error).__name__
 
 
-def sampling_params(sampling: Mapping[str, object], seed: int, max_tokens: int) -> Any:
-    """Return vLLM's SamplingParams for one candidate.
-
-    Raises:
-        ValueError: a field is unknown or outside its range.
-    """
-    from vllm import sampling_params as types
-
-    values: dict[str, Any] = {
-        name: value for name, value in sampling.items() if name != "seed" and value not in ("", [], {})
-    }
-    if "logit_bias" in values:
-        values["logit_bias"] = {int(token): float(bias) for token, bias in values["logit_bias"].items()}
-    tables = {"repetition_detection": "RepetitionDetectionParams", "structured_outputs": "StructuredOutputsParams"}
-    try:
-        values |= {name: getattr(types, kind)(**values[name]) for name, kind in tables.items() if name in values}
-        final_only = types.RequestOutputKind.FINAL_ONLY
-        return types.SamplingParams(**values, n=1, seed=seed, max_tokens=max_tokens, output_kind=final_only)
-    except TypeError as error:
-        raise ValueError(f"sampling_params: {error}") from error
-
-
-def root_cause(said: str) -> str | None:
-    """Return the line of the first traceback in what an engine's processes said that names the exception."""
-    for line in said.splitlines():
-        words = line.split("] ", 1)[-1].strip()
-        name, colon, rest = words.partition(": ")
-        kind = name.rpartition(".")[2]
-        if colon and kind.isidentifier() and kind.endswith(("Error", "Exception")) and rest.strip():
-            return words
-    return None
-
-
 def _completion(request: Request, index: int, output: Any, prepared: Prepared, seconds: float) -> Completion:
     made = output.outputs[0]
-    text, reasoning = split_reasoning(made.text, opened_in_prompt=prepared.opens_thought)
+    text, reasoning = split_reasoning(made.text, opened_in_prompt=prepared.prompt.opens_thought)
     completion = Completion(
         request.request_id,
         index,
@@ -417,7 +344,7 @@ def _completion(request: Request, index: int, output: Any, prepared: Prepared, s
         output_tokens=len(made.token_ids),
         latency_ms=round(1000 * seconds, 3),
         reasoning=reasoning,
-        expected_prompt_tokens=prepared.expected_tokens,
+        expected_prompt_tokens=prepared.prompt.expected_tokens,
     )
     if made.finish_reason in ("stop", "length", "repetition"):
         return completion
@@ -445,20 +372,9 @@ def _recent_mean(mean: float, value: float) -> float:
     return 0.9 * mean + 0.1 * value if mean else value
 
 
-async def _start(arguments: Any) -> Any:
+def _start(arguments: Any) -> Any:
     from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.async_llm import AsyncLLM
 
     # vLLM chooses batch sizes for throughput where its class LLM is used, and for answering soon elsewhere.
     return AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
-
-
-async def _shut_down(engine: Any) -> None:
-    engine.shutdown()
-
-
-async def _cancel_all() -> None:
-    tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
 from typing import Any
 
 from caption_assets.captioning.stream import Row
@@ -30,7 +32,7 @@ def ask_engine(
     if not totals:
         return
     stages = {run.batch: run for run in totals}
-    with engine.dispatcher(spec, next(iter(totals)).log.warning) as dispatcher:
+    with closing(engine.dispatcher(spec, next(iter(totals)).log.warning)) as dispatcher:
         pace = Pace()
 
         def results() -> Iterator[tuple[StageRun, dict[str, list[Row]]]]:
@@ -38,38 +40,39 @@ def ask_engine(
                 pace.note(row)
                 yield stages[batch], {table: [row]}
 
-        commit_as_they_come(results(), totals, journaled=True, pace=lambda: pace.line(dispatcher.depth))
+        def line() -> str:
+            return f"; {dispatcher.depth} in flight, {pace.output_tokens / pace.seconds:.0f} output tokens/s"
+
+        commit_as_they_come(results(), totals, journaled=True, pace=line)
     for run in totals:
         run.metadata |= pace.metadata()
 
 
+@dataclass
 class Pace:
-    """How fast an engine answers, from when it is loaded to the last answer."""
+    """How fast an engine answers, from when it was loaded to its last answer."""
 
-    def __init__(self) -> None:
-        self._begun = time.monotonic()
-        self._seconds = 0.0
-        self._answers = self._prompt_tokens = self._output_tokens = 0
+    begun: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0
+    answers: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
 
     def note(self, row: Row) -> None:
         """Count the row of an answer."""
-        self._seconds = max(time.monotonic() - self._begun, 1e-3)
-        self._answers += 1
-        self._prompt_tokens += int(str(row["prompt_tokens"] or 0))
-        self._output_tokens += int(str(row["output_tokens"] or 0))
-
-    def line(self, in_flight: int) -> str:
-        """Return what a line of progress says of the engine; there has been an answer."""
-        return f"; {in_flight} in flight, {self._output_tokens / self._seconds:.0f} output tokens/s"
+        self.seconds = max(time.monotonic() - self.begun, 1e-3)
+        self.answers += 1
+        self.prompt_tokens += int(str(row["prompt_tokens"] or 0))
+        self.output_tokens += int(str(row["output_tokens"] or 0))
 
     def metadata(self) -> dict[str, float | int]:
         """Return tokens, and answers and tokens a second; nothing where there was no answer."""
-        if not self._answers:
+        if not self.answers:
             return {}
         return {
-            "answers per second": round(self._answers / self._seconds, 3),
-            "output tokens per second": round(self._output_tokens / self._seconds, 1),
-            "prompt tokens": self._prompt_tokens,
-            "output tokens": self._output_tokens,
-            "seconds in the engine": round(self._seconds, 2),
+            "answers per second": round(self.answers / self.seconds, 3),
+            "output tokens per second": round(self.output_tokens / self.seconds, 1),
+            "prompt tokens": self.prompt_tokens,
+            "output tokens": self.output_tokens,
+            "seconds in the engine": round(self.seconds, 2),
         }

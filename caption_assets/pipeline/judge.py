@@ -1,6 +1,7 @@
 """A judge over a batch: pairs of captions through the engine, answers into the ledger."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 
 from caption_assets.captioning.decisions import RetentionRule, Surroundings, valid_candidates
@@ -58,7 +59,7 @@ def judge_batch(run: StageRun, engine: LoadedEngines, settings: Settings, candid
             frames = frames_of(pair.window_id)
             yield pair, frames if isinstance(frames, str) else judge_request(pair, JUDGE_PROMPT, frames)
 
-    with engine.dispatcher(caption_spec(settings), run.log.warning) as dispatcher:
+    with closing(engine.dispatcher(caption_spec(settings), run.log.warning)) as dispatcher:
         results = (
             {"judgements": [judgement_row(pair, completion, run.run_id, datetime.now(UTC))]}
             for pair, completion in dispatcher.answers(asked())
