@@ -43,6 +43,7 @@ from caption_assets.engines.vllm_arguments import (
     processor_threads,
     sampling_params,
 )
+from caption_assets.settings.groups import CaptionSettings
 from caption_assets.video.budget import fit_resolution
 
 PROMPT = "Describe the video in detail: what is seen, and the story it tells."
@@ -381,7 +382,7 @@ def _spec(arguments: argparse.Namespace, checkpoint: Path) -> EngineSpec:
     for assignment in arguments.engine_arg:
         name, _, value = assignment.partition("=")
         fields[name] = json.loads(value)
-    return EngineSpec("caption", str(checkpoint), engine_kwargs=fields)
+    return EngineSpec(CaptionSettings(model=str(checkpoint), vllm_kwargs=fields))
 
 
 def _checkpoint(arguments: argparse.Namespace, folder: Path) -> Path:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from caption_assets.captioning.tasks import (
-    Ask,
     Task,
     candidate_row,
     first_request,
@@ -19,11 +18,15 @@ from caption_assets.captioning.tasks import (
 from caption_assets.engines.dispatcher import Asked, Dispatcher
 from caption_assets.engines.protocol import PackedFrames
 from caption_assets.ids import RecipeId, WindowId
+from caption_assets.settings.groups import CaptionSettings
 
 Row = dict[str, object]
 
 FramesOf = Callable[[WindowId], PackedFrames | str]
 """Returns a window's frames, or the reason why there are none."""
+
+Asks = Mapping[RecipeId, CaptionSettings]
+"""What each caption recipe asks, of every window that it is the recipe of."""
 
 
 @dataclass(frozen=True)
@@ -40,23 +43,12 @@ Filling = tuple[Job, Task, Sequence[int]]
 
 
 def caption_stream(
-    dispatcher: Dispatcher[Filling],
-    jobs: Iterable[Job],
-    asks: Mapping[RecipeId, Ask],
-    run_id: str,
-    *,
-    two_stages: bool = False,
+    dispatcher: Dispatcher[Filling], jobs: Iterable[Job], asks: Asks, run_id: str, *, two_stages: bool = False
 ) -> Iterator[tuple[str, Row]]:
     """Yield the batch and the candidate row of every slot of every task, in the order in which the engine finishes.
 
-    A slot whose frames cannot be had, or that the engine leaves out, gets an error row.
-
-    Args:
-        dispatcher: for these requests alone.
-        jobs: one per batch.
-        asks: what each caption recipe asks.
-        run_id: for the rows.
-        two_stages: refine each good first caption, which is one more row.
+    A slot whose frames cannot be had, or that the engine leaves out, gets an error row. two_stages: refine each good
+    first caption, which is one more row.
     """
     asked = (each for job in jobs for task in job.tasks for each in _requests(job, task, asks[task.recipe_id]))
     for (job, task, positions), completion in dispatcher.answers(asked):
@@ -68,7 +60,7 @@ def caption_stream(
         yield job.batch, row
 
 
-def _requests(job: Job, task: Task, ask: Ask) -> Iterator[Asked[Filling]]:
+def _requests(job: Job, task: Task, ask: CaptionSettings) -> Iterator[Asked[Filling]]:
     """Read the frames of a task's window, and yield its requests: one for all slots, in stage 2 one for each."""
     frames = job.frames_of(task.window_id)
     positions = range(len(task.slots))

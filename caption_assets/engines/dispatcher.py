@@ -10,7 +10,6 @@ that kills the engine while it is alone, and was there at an earlier death, is g
 memory finds the number it can hold in the same way. The number rises again as requests are answered.
 """
 
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +17,7 @@ from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
@@ -55,17 +55,12 @@ class Dispatcher(Generic[Item]):
 
     Args:
         engine: a loaded engine.
-        restart: closes the engine, however dead, and returns a new one. None: the first death ends the stream.
-        say: gets a sentence for each death.
+        restart: closes the engine, however dead, and returns a new one. It gets a sentence about the death, for a log.
+            None: the first death ends the stream.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        restart: Callable[[], Engine] | None = None,
-        say: Callable[[str], None] = logging.getLogger(__name__).warning,
-    ) -> None:
-        self._engine, self._restart, self._say = engine, restart, say
+    def __init__(self, engine: Engine, restart: Callable[[str], Engine] | None = None) -> None:
+        self._engine, self._restart = engine, restart
         self._events: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._to_read: SimpleQueue[Iterator[Asked[Item]] | None] = SimpleQueue()
         self._reader = threading.Thread(target=self._read, name="dispatcher", daemon=True)
@@ -74,9 +69,9 @@ class Dispatcher(Generic[Item]):
         self._waiting: deque[_Pending[Item]] = deque()
         self._in_flight: dict[_Pending[Item], None] = {}
         self._ready: deque[tuple[Item, Completion]] = deque()
-        self._is_dead = False
+        self._death = ""  # of the engine, until it is started again
         self._life = 0  # of the engine: events of an earlier one do not count
-        self._limit: int | None = None  # of requests in flight after a death; None: the engine's own
+        self._limit = inf  # of requests in flight, after a death
         self._deadly = 0  # requests in flight at the last death
         self._answers = 0  # since the last death
         self._given_up = 0  # requests, since the last answer
@@ -105,8 +100,8 @@ class Dispatcher(Generic[Item]):
             while True:
                 while self._ready:
                     yield self._ready.popleft()
-                if self._is_dead and self._restart:
-                    self._engine, self._is_dead = self._restart(), False
+                if self._death and self._restart:
+                    self._engine, self._death = self._restart(self._death), ""
                 if not (self._sources or self._waiting or self._in_flight):
                     return
                 self._send()
@@ -136,8 +131,7 @@ class Dispatcher(Generic[Item]):
             self._to_read.put(self._sources[0])
 
     def _has_room(self) -> bool:
-        most = self._engine.capacity if self._limit is None else min(self._limit, self._engine.capacity)
-        return len(self._in_flight) < max(1, most)
+        return len(self._in_flight) < max(1, min(self._limit, self._engine.capacity))
 
     def _read(self) -> None:
         """Read requests, on the reader's thread."""
@@ -218,8 +212,8 @@ class Dispatcher(Generic[Item]):
         suspects = self._abandon()
         for pending in suspects:
             pending.deaths += 1
-        self._is_dead, self._answers, self._deadly, self._limit = True, 0, len(suspects), max(1, len(suspects) // 2)
-        self._say(
+        self._answers, self._deadly, self._limit = 0, len(suspects), max(1, len(suspects) // 2)
+        self._death = (
             f"the engine died with {self._deadly} requests in flight ({death}); it is started again, "
             f"{self._limit} at a time"
         )
@@ -245,10 +239,8 @@ class Dispatcher(Generic[Item]):
 
     def _raise_limit(self) -> None:
         """Let more into flight after a time without a death, but not as many as killed it before that time is long."""
-        if self._limit is None:
-            return
         if self._answers >= LIFT_AFTER * self._deadly:
-            self._limit = None
+            self._limit = inf
         elif self._answers % (2 * self._limit) == 0:
             self._limit = max(self._limit, min((self._limit + self._deadly + 1) // 2, self._deadly - 1))
 

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 
 
 class EncoderRoom:
-    """Lets requests in, in their order, while their tokens fit the core's cache of encoded frames. For one event loop."""
+    """Lets requests in, in their order, while their tokens fit the core's cache. For one event loop."""
 
     def __init__(self, tokens: int) -> None:
         self._tokens = tokens

@@ -35,16 +35,17 @@ class LoadedEngines:
 
     def dispatcher(self, spec: EngineSpec, say: Callable[[str], None]) -> Dispatcher[Any]:
         """Load the engine of `spec` and return what sends it requests. `say` gets a sentence when it is restarted."""
-        return Dispatcher(self.load(spec), lambda: self._load_anew(spec), say)
+        engine, identity = self.load(spec), self.identify(spec)
+
+        def restart(death: str) -> Engine:
+            say(death)
+            self._loaded.pop(identity).close()
+            return self.load(spec)
+
+        return Dispatcher(engine, restart)
 
     def close(self) -> None:
         """Close every engine that is loaded."""
         while self._loaded:
             _, engine = self._loaded.popitem()
             engine.close()
-
-    def _load_anew(self, spec: EngineSpec) -> Engine:
-        dead = self._loaded.pop(self.identify(spec), None)
-        if dead is not None:
-            dead.close()
-        return self.load(spec)

@@ -95,12 +95,10 @@ class VllmEngine:
 
     Raises:
         EngineUnavailable: vLLM is missing or cannot load the model, the weights cannot be had, or a field of
-            `engine_kwargs` is unknown or managed.
+            `vllm_kwargs` is unknown or managed.
     """
 
     def __init__(self, spec: EngineSpec, managed: Mapping[str, str]):
-        if (reason := missing()) is not None:
-            raise EngineUnavailable(reason)
         self._spec = spec
         self._errors = prepare_environment()
         self._errors.write_text("")  # what an engine before this one died of
@@ -108,9 +106,9 @@ class VllmEngine:
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.platforms import current_platform
 
-        check_arguments(spec.engine_kwargs, managed, {field.name for field in fields(AsyncEngineArgs)})
+        check_arguments(spec.stage.vllm_kwargs, managed, {field.name for field in fields(AsyncEngineArgs)})
         path = fetch(spec)
-        self._family = family_of(path, resize=spec.model_does_preprocess)
+        self._family = family_of(path, resize=spec.engine.model_does_preprocess)
         check_family(spec.model, self._family)
         on_cpu = current_platform.is_cpu()
         arguments = engine_arguments(spec, path, self._family, on_cpu=on_cpu)
@@ -147,8 +145,8 @@ class VllmEngine:
 
         Fewer where their processed frames, which wait in memory, would take more than 8 GiB.
         """
-        if self._spec.max_in_flight is not None:
-            return self._spec.max_in_flight
+        if self._spec.stage.max_in_flight is not None:
+            return self._spec.stage.max_in_flight
         if not self._tokens_a_request or not self._cached_tokens:
             return FEWEST_IN_FLIGHT
         filling = LOOKAHEAD * self._cached_tokens / self._tokens_a_request
@@ -195,10 +193,10 @@ class VllmEngine:
 
     def _visual_input(self, family: Family, frames: PackedFrames) -> dict[str, Any]:
         pixels: Any = decode_frames(frames)
-        if self._spec.preprocess_dtype != "uint8":  # another type; values stay 0 to 255
+        if self._spec.engine.preprocess_dtype != "uint8":  # another type; values stay 0 to 255
             import torch
 
-            pixels = torch.from_numpy(pixels).to(getattr(torch, self._spec.preprocess_dtype))
+            pixels = torch.from_numpy(pixels).to(getattr(torch, self._spec.engine.preprocess_dtype))
         options = family.processor_options(FrameShape.of(frames))
         extra: dict[str, Any] = {"mm_processor_kwargs": options} if options else {}
         if family.frames_as == "images":

@@ -278,9 +278,12 @@ class Lives:
         self.engines, self.said, self.candidates = list[Mortal](), list[str](), candidates
         self._capacity, self._deadly, self._waits_for = capacity, deadly, waits_for or (lambda _: 1,)
 
+    def restart(self, death: str) -> Mortal:
+        self.said.append(death)
+        self.engines[-1].close()
+        return self.start()
+
     def start(self) -> Mortal:
-        if self.engines:
-            self.engines[-1].close()
         waits_for = self._waits_for[min(len(self.engines), len(self._waits_for) - 1)]
         self.engines.append(Mortal(self._capacity, self._deadly, waits_for))
         return self.engines[-1]
@@ -293,7 +296,7 @@ class Lives:
             yield from ((one.request_id, one) for one in asked)
             self.engines[-1].end()
 
-        dispatcher = Dispatcher[str](self.start(), self.start, self.said.append)
+        dispatcher = Dispatcher[str](self.start(), self.restart)
         try:
             got = list(dispatcher.answers(source()))
         finally:
@@ -380,7 +383,7 @@ def test_candidates_that_were_answered_are_not_made_again() -> None:
             return done
 
     lives = [DiesHalfWay(answers=dies_half_way) for _ in range(2)]
-    answers = Dispatcher[None](lives[0], lambda: lives[1]).answers([(None, request("r", range(4)))])
+    answers = Dispatcher[None](lives[0], lambda _: lives[1]).answers([(None, request("r", range(4)))])
     assert [(made.sample_index, made.text) for _, made in answers] == [(k, f"seed {k}") for k in range(4)]
     assert [[list(asked.seeds) for asked in life.asked] for life in lives] == [[[0, 1, 2, 3]], [[2, 3]]]
 
@@ -390,25 +393,27 @@ def test_an_engine_that_cannot_be_had_is_not_started_again() -> None:
         raise EngineUnavailable("401: check OPENAI_API_KEY")
 
     with pytest.raises(EngineUnavailable, match="401"):
-        list(Dispatcher[int](Plain(answers=locked), pytest.fail, pytest.fail).answers(enumerate(requests(3))))
+        list(Dispatcher[int](Plain(answers=locked), pytest.fail).answers(enumerate(requests(3))))
 
 
 def test_an_engine_that_cannot_be_started_again_ends_the_stream_after_the_answers() -> None:
-    def restart() -> Plain:
+    def restart(death: str) -> Plain:
+        assert "it is started again" in death
         raise EngineUnavailable("no GPU is left")
 
     def dies(asked: Request) -> list[Completion]:
         raise EngineDied("gone")
 
     with pytest.raises(EngineUnavailable, match="no GPU is left"):
-        list(Dispatcher[int](Plain(answers=dies), restart, lambda _: None).answers(enumerate(requests(3))))
+        list(Dispatcher[int](Plain(answers=dies), restart).answers(enumerate(requests(3))))
     assert no_dispatcher_runs()
 
 
 def test_what_a_dead_engine_says_later_does_not_count() -> None:
     haunted = Silent(capacity=2)
 
-    def restart() -> Plain:
+    def restart(death: str) -> Plain:
+        assert "it is started again" in death
         for sent, reply, future in haunted.held:
             reply(Completion(sent.request_id, 0, "a voice from the grave", "stop"))
             if not future.done():
@@ -416,7 +421,7 @@ def test_what_a_dead_engine_says_later_does_not_count() -> None:
         return Plain()
 
     threading.Thread(target=lambda: (haunted.wait_for(2), haunted.held[0][2].set_exception(EngineDied("gone")))).start()
-    answers = Dispatcher[int](haunted, restart, lambda _: None).answers(enumerate(requests(5)))
+    answers = Dispatcher[int](haunted, restart).answers(enumerate(requests(5)))
     assert {item: made.text for item, made in answers} == {i: f"seed {100 * i}" for i in range(5)}
 
 
@@ -474,15 +479,15 @@ def test_every_request_is_answered_exactly_once_whatever_the_engine_does(
 ) -> None:
     asked = requests(len(scripts), seeds)
     left = {f"r{i}": list(script) for i, script in enumerate(scripts)}
-    lives = [Erratic(capacity, threads, left)]
+    lives, said = [Erratic(capacity, threads, left)], list[str]()
 
-    def restart() -> Erratic:
+    def restart(death: str) -> Erratic:
+        said.append(death)
         lives[-1].close()
         lives.append(Erratic(capacity, threads, left))
         return lives[-1]
 
-    said = list[str]()
-    answers = list(Dispatcher[str](lives[0], restart, said.append).answers((one.request_id, one) for one in asked))
+    answers = list(Dispatcher[str](lives[0], restart).answers((one.request_id, one) for one in asked))
     lives[-1].close()
     assert Counter((item, made.request_id, made.sample_index) for item, made in answers) == Counter(
         (one.request_id, one.request_id, index) for one in asked for index in range(seeds)
