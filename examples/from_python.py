@@ -16,7 +16,7 @@ BATCH = "from-python"
 def main(folder: str, location: str = "./data") -> int:
     """Caption every file in `folder` with two candidates a window, of which the longest is kept."""
     root = RootFolder.at(location)
-    settings = Settings.load().with_overrides(["caption_num=2", "keep_candidate_mode=longest"])
+    settings = Settings.load().with_overrides(["caption.caption_num=2", "retention.keep_candidate_mode=longest"])
     status = run_batch([Path(folder)], BATCH, "signal", root, settings)
 
     table = pl.read_parquet(root.exports(BATCH) / "captions.parquet")

@@ -50,8 +50,8 @@ def main() -> int:
     server = ThreadingHTTPServer(("127.0.0.1", 0), OneCaption)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = given.url or f"http://127.0.0.1:{server.server_port}/v1"
-    models = {"model": given.model, "enhance": {"model": given.model}}
-    settings = Settings.of({**models, "openai": {"base_urls": [url]}})
+    model = {"model": given.model}
+    settings = Settings.of({"caption": model, "enhance": model, "openai": {"base_urls": [url]}})
     return run_batch([given.folder], "by-server", "openai", RootFolder.at(given.root), settings)
 
 

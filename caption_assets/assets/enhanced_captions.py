@@ -10,7 +10,7 @@ import dagster as dg
 from caption_assets.assets.vl_captions import vl_captions
 from caption_assets.captioning.enhancing import EnhanceJob, EnhanceTask, enhance_stream
 from caption_assets.captioning.stream import FramesOf
-from caption_assets.engines.spec import enhance_spec
+from caption_assets.engines.protocol import EngineSpec
 from caption_assets.ids import CandidateId, WindowId
 from caption_assets.orchestration.declare import video_batch_asset
 from caption_assets.orchestration.metadata import sample_table
@@ -19,7 +19,6 @@ from caption_assets.orchestration.stage import stage
 from caption_assets.pipeline.drift_checks import drift_rows
 from caption_assets.pipeline.engine_run import ask_engine
 from caption_assets.pipeline.frames import frames_when_asked
-from caption_assets.pipeline.rules import drift_limits
 from caption_assets.pipeline.stage_run import StageRun
 from caption_assets.settings import Settings
 from caption_assets.settings.recipes import Recipe, drift_recipe, enhance_recipe, on_drift_recipe
@@ -55,7 +54,7 @@ def enhanced_captions(
                 run.activate(NO_ENHANCEMENT)
                 context.log.info(f"{run.batch}: enhancement is off")
             return
-        recipe = enhance_recipe(values, engine.loaded.identify(enhance_spec(values)))
+        recipe = enhance_recipe(values, engine.loaded.identify(EngineSpec.for_enhancement(values)))
         for run in runs:
             run.activate(recipe)
         to_rewrite = {run: _to_rewrite(run) for run in runs}
@@ -111,15 +110,14 @@ def _enhance(
             totals[run] = len(tasks)
     ask_engine(
         engine.loaded,
-        enhance_spec(settings),
+        EngineSpec.for_enhancement(settings),
         totals,
         "enhanced_captions",
         lambda stream: enhance_stream(
             stream,
             jobs,
-            prompt=recipe.prompts[0].text,
-            sampling=settings.sampling_params,
-            max_tokens=settings.enhance.max_output_tokens,
+            enhance=settings.enhance,
+            sampling=settings.caption.sampling_params,
             run_id=next(iter(totals)).run_id,
             clock=lambda: datetime.now(UTC),
         ),
@@ -163,7 +161,7 @@ def _check_drift(
         run.ledger.named("batch_drift_work", **names),
         known,
         rule.recipe_id,
-        drift_limits(settings),
+        settings.enhance,
         sees_frames=sees_frames,
         run_id=run.run_id,
         now=datetime.now(UTC),

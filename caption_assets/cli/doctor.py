@@ -71,7 +71,7 @@ def _previews() -> dict[str, Any]:
     detail = f"can be written as {', '.join(there) or 'nothing'}" + (
         f"; not as {', '.join(missing)}" if missing else ""
     )
-    return _finding("previews", Settings.of({}).preview_format in there, detail)
+    return _finding("previews", Settings().preview.preview_format in there, detail)
 
 
 def _scenes() -> dict[str, Any]:

@@ -198,7 +198,9 @@ def retain(
     # A policy is given as text, also one such as `null`, so it does not travel through --set.
     settings = settings_with(assignments)
     if policy is not None:
-        settings = Settings.of({**settings.model_dump(), "keep_candidate_mode": policy}, origin="--policy")
+        values = settings.model_dump()
+        values["retention"]["keep_candidate_mode"] = policy
+        settings = Settings.of(values, origin="--policy")
     rows = retain_batches(folder, ledger, settings, batch)
     if batch is not None and not rows:
         raise Refusal(f"{batch}: no such batch in the ledger")
@@ -325,7 +327,7 @@ def export_command(
     from caption_assets.exchange.formats import EXPORTS
     from caption_assets.exchange.selection import ExportOptions
 
-    options = ExportOptions(everything, settings_with(assignments).keep_original_sample, not no_videos)
+    options = ExportOptions(everything, settings_with(assignments).retention.keep_original_sample, not no_videos)
     folder, ledger = open_ledger(root)
     batches = [str(row["batch"]) for row in ledger.named("status", batch=batch)]
     if not batches:

@@ -1,6 +1,7 @@
 """What every command of the command line shares: exit statuses, refusals, the root it works on, and how it prints."""
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 
 import click
@@ -8,6 +9,7 @@ import click
 from caption_assets.ledger.database import Ledger
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
+from caption_assets.settings.flat_names import FlatNameWarning
 
 FAILED, BAD_USAGE = 1, 2
 
@@ -27,8 +29,14 @@ def open_ledger(root: str | None) -> tuple[RootFolder, Ledger]:
 
 
 def settings_with(assignments: Sequence[str]) -> Settings:
-    """Return the settings of this folder with `--set` applied."""
-    return Settings.load().with_overrides(assignments)
+    """Return the settings of this folder with `--set` applied; print a line for each setting given by its flat name."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", FlatNameWarning)
+        settings = Settings.load().with_overrides(assignments)
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        click.echo(f"Warning: {message}", err=True)
+    warnings.simplefilter("ignore", FlatNameWarning)  # a run reads the file again
+    return settings
 
 
 def echo_json(value: object) -> None:

@@ -12,7 +12,7 @@ from caption_assets.engines.openai import engine as openai
 from caption_assets.engines.openai import wire
 from caption_assets.engines.protocol import Engine, EngineIdentity, EngineSpec
 from caption_assets.engines.signal import SignalEngine
-from caption_assets.settings import MANAGED_KWARGS
+from caption_assets.settings.groups import MANAGED_KWARGS
 
 AUTO = "auto"
 

@@ -103,7 +103,7 @@ class VllmEngine:
 
     Raises:
         EngineUnavailable: vLLM is missing or cannot load the model, the weights cannot be had, or a field of
-            `engine_kwargs` is unknown or managed.
+            `vllm_kwargs` is unknown or managed.
     """
 
     def __init__(self, spec: EngineSpec, managed: Mapping[str, str]):
@@ -115,9 +115,9 @@ class VllmEngine:
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.platforms import current_platform
 
-        check_arguments(spec.engine_kwargs, managed, {field.name for field in fields(AsyncEngineArgs)})
+        check_arguments(spec.stage.vllm_kwargs, managed, {field.name for field in fields(AsyncEngineArgs)})
         path = fetch(spec)
-        self._family = family_of(path, resize=spec.model_does_preprocess)
+        self._family = family_of(path, resize=spec.engine.model_does_preprocess)
         check_family(spec.model, self._family)
         on_cpu = current_platform.is_cpu()
         arguments = engine_arguments(spec, path, self._family, on_cpu=on_cpu)
@@ -242,11 +242,11 @@ class VllmEngine:
 
     def _as_wanted(self, pixels: Any) -> Any:
         """Return frames in the type that is asked for; values stay 0 to 255."""
-        if self._spec.preprocess_dtype == "uint8":
+        if self._spec.engine.preprocess_dtype == "uint8":
             return pixels
         import torch
 
-        return torch.from_numpy(pixels).to(getattr(torch, self._spec.preprocess_dtype))
+        return torch.from_numpy(pixels).to(getattr(torch, self._spec.engine.preprocess_dtype))
 
     def _token_ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
@@ -388,8 +388,8 @@ class VllmEngine:
 
         Fewer where their processed frames, which wait in memory, would take more than 8 GiB.
         """
-        if self._spec.max_in_flight is not None:
-            return self._spec.max_in_flight
+        if self._spec.stage.max_in_flight is not None:
+            return self._spec.stage.max_in_flight
         if not self._tokens.value or not self._cached_tokens:
             return FEWEST_IN_FLIGHT
         filling = LOOKAHEAD * self._cached_tokens / self._tokens.value

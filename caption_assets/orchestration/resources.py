@@ -4,19 +4,19 @@ The launchpad shows each setting with its range, since the Dagster models are ma
 """
 
 from collections.abc import Sequence
-from copy import copy
-from typing import Any
+from typing import Any, Literal, get_origin
 
 import dagster as dg
 from filelock import FileLock
-from pydantic import Field, PrivateAttr, create_model
+from pydantic import ConfigDict, Field, PrivateAttr, create_model
 
 from caption_assets.engines.loaded import LoadedEngines
 from caption_assets.engines.registry import AUTO, ENGINES
 from caption_assets.ledger.database import Ledger
 from caption_assets.locks import take_batch
 from caption_assets.root import ROOT_VARIABLE, RootFolder
-from caption_assets.settings import Settings, SettingsModel
+from caption_assets.settings import Settings
+from caption_assets.settings.groups import Group
 
 
 class RootResource(dg.ConfigurableResource[None]):
@@ -76,40 +76,41 @@ class EngineResource(dg.ConfigurableResource[None]):
             self._loaded.close()
 
 
-def _config_fields(model: type[SettingsModel], defaults: SettingsModel) -> dict[str, Any]:
-    """Return the fields of a settings model for a Dagster model, with `defaults` in place of its own."""
-    fields: dict[str, Any] = {}
-    for name, field in model.model_fields.items():
-        value = getattr(defaults, name)
-        if isinstance(value, SettingsModel):
-            nested = create_model(type(value).__name__, __base__=dg.Config, **_config_fields(type(value), value))
-            fields[name] = (nested, Field(default_factory=nested, description=field.description))
-            continue
-        copied = copy(field)
-        copied.default, copied.default_factory = value, None
-        copied.metadata = []  # ranges are checked by `values`, whose messages say more
-        fields[name] = (field.annotation, copied)
-    return fields
-
-
 class SettingsResource(dg.ConfigurableResource[None]):
-    """The settings of a run. `settings_resource` gives it a field for each."""
+    """The settings of a run. `settings_resource` gives it a field for each group.
+
+    Other names pass through to `values`, which accepts flat names and refuses the rest with a suggestion.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     def values(self) -> Settings:
         """Return the settings, checked.
 
         Raises:
-            SettingsError: a value is outside its range.
+            SettingsError: a name is unknown or a value is outside its range.
         """
-        plain = {name: getattr(self, name) for name in Settings.model_fields}
-        for name, group in plain.items():
-            if isinstance(group, dg.Config):
-                plain[name] = {inner: getattr(group, inner) for inner in type(group).model_fields}
-        return Settings.of(plain)
+        return Settings.of(self.model_dump())
 
 
 def settings_resource(defaults: Settings) -> SettingsResource:
     """Return the resource with a launchpad field for every setting, `defaults` filled in."""
-    model = create_model("Settings", __base__=SettingsResource, **_config_fields(Settings, defaults))
-    model.__doc__ = "Every setting of the platform, with its range."
+    fields: dict[str, Any] = {}
+    for name, group in defaults:
+        config = _group_config(group)
+        fields[name] = (config, Field(default_factory=config, description=group.__doc__))
+    model = create_model("Settings", __base__=SettingsResource, **fields)
+    model.__doc__ = "Every setting, grouped by the stage that uses it."
     return model()
+
+
+def _group_config(group: Group) -> type[dg.Config]:
+    """Return a group as Dagster declares configuration, with the values of `group` as defaults.
+
+    Ranges and choices are left to `SettingsResource.values`, whose messages say more.
+    """
+    fields: dict[str, Any] = {}
+    for name, field in type(group).model_fields.items():
+        annotation = str if get_origin(field.annotation) is Literal else field.annotation
+        fields[name] = (annotation, Field(default=getattr(group, name), description=field.description))
+    return create_model(type(group).__name__, __base__=dg.Config, **fields)

@@ -54,10 +54,10 @@ def clip_prompts(rows: Iterable[Mapping[str, object]]) -> dict[str, ClipPrompts]
 
 
 def prompts_of_clips(ledger: Ledger, settings: Settings, batch: str | None) -> dict[str, ClipPrompts]:
-    """Return what `prompt_key` stands for, per batch, for one batch or all; nothing where it is not set."""
-    if settings.prompt_key is None:
+    """Return what `caption.prompt_key` stands for, per batch, for one batch or all; nothing where it is not set."""
+    if settings.caption.prompt_key is None:
         return {}
-    pointer = "/" + settings.prompt_key.replace("~", "~0").replace("/", "~1")  # RFC 6901
+    pointer = "/" + settings.caption.prompt_key.replace("~", "~0").replace("/", "~1")  # RFC 6901
     return clip_prompts(ledger.named("clip_columns", pointer=pointer, batch=batch))
 
 
@@ -72,9 +72,9 @@ def check_prompt_key(ledger: Ledger, settings: Settings, batch: str, prompts: Cl
     known = [repr(row["name"]) for row in ledger.named("column_names", batch=batch)]
     there = f"keys that are there: {', '.join(known[:SHOWN_KEYS])}" if known else "no clip has a JSON sidecar with keys"
     raise SettingsError(
-        f"prompt_key: no clip of the batch {batch!r} has the key {settings.prompt_key!r} in a JSON sidecar (clip.json "
-        f"beside clip.mp4) that the ledger knows; {there}. Sidecars are read by raw_clips: where they are new, run the "
-        "batch, or materialize raw_clips, first"
+        f"caption.prompt_key: no clip of the batch {batch!r} has the key {settings.caption.prompt_key!r} in a JSON "
+        f"sidecar (clip.json beside clip.mp4) that the ledger knows; {there}. Sidecars are read by raw_clips: where "
+        "they are new, run the batch, or materialize raw_clips, first"
     )
 
 

@@ -5,7 +5,6 @@ from itertools import groupby
 from typing import Any
 
 from caption_assets.ledger.database import Ledger
-from caption_assets.pipeline.rules import dedupe_rule
 from caption_assets.settings import Settings
 from caption_assets.settings.recipes import dedupe_recipe, window_recipe
 from caption_assets.video.duplicates import Duplicate, find_duplicates
@@ -14,7 +13,7 @@ from caption_assets.video.rows import seen_window
 
 def duplicates_in(ledger: Ledger, settings: Settings, batch: str | None) -> list[Duplicate]:
     """Return the windows of a batch, or of all, that `settings` collapse. Nothing is decoded or written."""
-    rule = dedupe_rule(settings)
+    rule = settings.dedupe
     if rule.mode == "off":
         return []
     window = window_recipe(settings).recipe_id
@@ -37,7 +36,7 @@ def record_duplicates(ledger: Ledger, batch: str, settings: Settings, run_id: st
             "window_id": each.window_id,
             "duplicate_of": each.duplicate_of,
             "recipe_id": recipe,
-            "mode": settings.dedupe_windows,
+            "mode": settings.dedupe.mode,
             "distance": each.distance,
             "evidence": each.evidence,
             "run_id": run_id,

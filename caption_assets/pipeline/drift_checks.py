@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from caption_assets import ids
-from caption_assets.captioning.drift import DriftLimits, check_drift
+from caption_assets.captioning.drift import check_drift
 from caption_assets.ids import RecipeId
+from caption_assets.settings.groups import EnhanceSettings
 
 Row = Mapping[str, object]
 
@@ -14,7 +15,7 @@ def drift_rows(
     work: Sequence[Row],
     known: set[str],
     recipe: RecipeId,
-    limits: DriftLimits,
+    limits: EnhanceSettings,
     *,
     sees_frames: bool,
     run_id: str,

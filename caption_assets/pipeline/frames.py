@@ -8,9 +8,9 @@ from caption_assets.captioning.stream import FramesOf
 from caption_assets.engines.protocol import PackedFrames
 from caption_assets.ids import ClipId, RecipeId, WindowId
 from caption_assets.ledger.database import Ledger
-from caption_assets.pipeline.rules import pack_rule, probe_limits, worker_limits
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
+from caption_assets.settings.recipes import recorded_window
 from caption_assets.video.frame_store import (
     ClipPlace,
     FrameStore,
@@ -19,7 +19,7 @@ from caption_assets.video.frame_store import (
     clip_files,
     load_frames,
 )
-from caption_assets.video.pack import PackRule, WindowRule
+from caption_assets.video.pack import PackRule
 from caption_assets.video.windowing import FrameRange
 
 
@@ -40,8 +40,8 @@ def ensure_frames(
         return {}, {}
     places = places_of_clips(ledger, batch)
     wanted = [_wanted(row, places) for row in rows]
-    limits = worker_limits(settings, len(wanted))
-    return FrameStore(root, batch, pack or pack_rule(settings), probe_limits(settings), limits).ensure(wanted)
+    rule = pack or PackRule.of(settings.caption)
+    return FrameStore(root, batch, rule, settings.clip, settings.decode).ensure(wanted)
 
 
 def frames_when_asked(
@@ -58,8 +58,7 @@ def frames_when_asked(
 
     def frames_of(window: WindowId) -> PackedFrames | str:
         if not read:
-            limits = worker_limits(settings, len(wanted))
-            store = FrameStore(root, batch, pack_rule(settings), probe_limits(settings), limits)
+            store = FrameStore(root, batch, PackRule.of(settings.caption), settings.clip, settings.decode)
             read.append(frames_reader(*store.ensure(wanted)))
         return read[0](window)
 
@@ -98,7 +97,7 @@ def _wanted(row: Mapping[str, object], places: Mapping[ClipId, ClipPlace]) -> Wi
         clip_id=clip,
         place=places.get(clip, ClipPlace(clip)),
         window_recipe=RecipeId(str(row["window_recipe_id"])),
-        window_rule=_rule_of(str(row["window_params"])),
+        window_rule=recorded_window(json.loads(str(row["window_params"]))),
     )
 
 
@@ -107,9 +106,3 @@ def frames_of_clip(row: Mapping[str, object]) -> FrameRange | None:
     if row["source_start_frame"] is None:
         return None
     return FrameRange(int(str(row["source_start_frame"])), int(str(row["source_end_frame"])))
-
-
-def _rule_of(params: str) -> WindowRule:
-    """Return the rule that cut a window, from its recipe and not from today's settings."""
-    recorded = json.loads(params)
-    return WindowRule(recorded["window_size"], recorded["remainder_threshold"], recorded["sampling_fps"])

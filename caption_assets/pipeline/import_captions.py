@@ -117,7 +117,7 @@ def _enter(
         candidates = [_candidate(caption, window, recipe.recipe_id, delivery.origin, made) for caption, window in found]
         ledger.commit(act, batch, {**rows, "caption_candidates": candidates})
         if is_current:
-            everyone = settings.with_overrides([f"keep_candidate_mode={KEEP_ALL}"])
+            everyone = settings.with_overrides([f"retention.keep_candidate_mode={KEEP_ALL}"])
             activate(ledger, batch, [retention_recipe(everyone)], act, act)
             entered = ledger.named("batch_candidates", batch=batch, recipe=recipe.recipe_id)
             decide_batch(ledger, batch, entered, everyone, act)
@@ -182,7 +182,7 @@ class _Windows:
         there = ", ".join(f"{first} to {last}" for first, last in sorted(windows)) or "none"
         self._note(
             f"{path}: no window has the frames {frames[0]} to {frames[1]}; windows there: {there}. Import into another "
-            "--batch with the window_size and remainder_threshold that it was captioned with"
+            "--batch with the window.window_size and window.remainder_threshold that it was captioned with"
         )
         return []
 

@@ -7,8 +7,7 @@ from caption_assets.captioning.decisions import RetentionRule, Surroundings, val
 from caption_assets.captioning.judging import Pair, by_window, judge_request, judgement_row, missing_pairs
 from caption_assets.captioning.stream import answer_each
 from caption_assets.engines.loaded import LoadedEngines
-from caption_assets.engines.protocol import Request
-from caption_assets.engines.spec import caption_spec
+from caption_assets.engines.protocol import EngineSpec, Request
 from caption_assets.ids import WindowId
 from caption_assets.pipeline.frames import frames_when_asked
 from caption_assets.pipeline.stage_run import StageRun
@@ -16,7 +15,7 @@ from caption_assets.retention import parse_policy
 from caption_assets.retention.policies import JUDGE
 from caption_assets.settings import Settings
 from caption_assets.settings.prompts import JUDGE_PROMPT
-from caption_assets.settings.recipes import judge_recipe, retention_recipe
+from caption_assets.settings.recipes import judge_recipe
 
 Row = Mapping[str, object]
 
@@ -27,17 +26,15 @@ def judge_batch(run: StageRun, engine: LoadedEngines, settings: Settings, candid
     candidates: rows of `current_candidates.sql`. What was answered before is not asked again. An engine without a
     language model judges nothing, and the policy says so in its evidence.
     """
-    if not any(policy.name == JUDGE for policy in parse_policy(settings.keep_candidate_mode)):
+    if not any(policy.name == JUDGE for policy in parse_policy(settings.retention.keep_candidate_mode)):
         return
     if engine.entry.text_from_frames:
         run.log.warning(f"{run.batch}: the engine {engine.entry.name} cannot judge captions; nothing is compared")
         return
-    recipe = judge_recipe(settings, engine.identify(caption_spec(settings)))
+    recipe = judge_recipe(settings, engine.identify(EngineSpec.for_captions(settings)))
     run.activate(recipe)
     made = dict(by_window(run.ledger.named("batch_judgements", batch=run.batch, recipe=recipe.recipe_id)))
-    rule = RetentionRule(
-        retention_recipe(settings).recipe_id, settings.keep_candidate_mode, gates=settings.gates.parameters
-    )
+    rule = RetentionRule.of(settings)
     pairs = [
         pair
         for window, considered in by_window(candidates)
@@ -53,7 +50,7 @@ def judge_batch(run: StageRun, engine: LoadedEngines, settings: Settings, candid
     wanted = {pair.window_id for pair in pairs}
     rows = [row for row in run.ledger.named("batch_previews", batch=run.batch) if row["window_id"] in wanted]
     frames_of = frames_when_asked(run.root, run.ledger, run.batch, rows, settings)
-    stream = engine.stream(caption_spec(settings), run.log.warning)
+    stream = engine.stream(EngineSpec.for_captions(settings), run.log.warning)
 
     def asked() -> Iterator[tuple[Pair, Request | str]]:
         for pair in pairs:

@@ -8,15 +8,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from caption_assets.captioning.tasks import Ask, Slot, Task, first_request, second_requests
+from caption_assets.captioning.tasks import Slot, Task, first_request, second_requests
 from caption_assets.engines.protocol import EngineSpec
 from caption_assets.engines.registry import EngineEntry, choose_engine
-from caption_assets.engines.spec import caption_spec
 from caption_assets.ids import CandidateId, RecipeId, WindowId
 from caption_assets.ledger.database import Ledger
 from caption_assets.pipeline.frames import ensure_frames, frames_reader
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
+from caption_assets.settings.groups import CaptionSettings, EngineSettings
 from caption_assets.video.pack import PackRule
 
 
@@ -61,12 +61,12 @@ def reproduce_candidate(root: RootFolder, ledger: Ledger, candidate_id: str) -> 
         stage=int(str(row["stage"])),
         parents=((CandidateId(str(row["parent_candidate_id"])), str(row["parent_text"])),) if row["stage"] == 2 else (),
     )
-    ask = Ask(
-        prompt=str(row["prompt"]),
+    ask = CaptionSettings(
+        prompt_text=str(row["prompt"]),
         system_prompt=params["system_prompt"],
-        sampling=params["sampling_params"],
-        max_tokens=params["max_output_tokens"],
-        stage2_prompt=params["stage2_prompt"],
+        sampling_params=params["sampling_params"],
+        max_output_tokens=params["max_output_tokens"],
+        stage2_prompt_text=params["stage2_prompt"] or "",
     )
     request = first_request(task, ask, frames) if task.stage == 1 else second_requests(task, ask, frames)[0]
     entry = choose_engine(str(row["engine"]))
@@ -98,10 +98,12 @@ def reproduce_candidate(root: RootFolder, ledger: Ledger, candidate_id: str) -> 
 
 def _spec(entry: EngineEntry, model: str, revision: str, options: Mapping[str, Any]) -> EngineSpec:
     """Return what loads the model of a recipe: today's settings say only where servers and folders of weights are."""
-    today = caption_spec(Settings.load())
-    named = EngineSpec("caption", model, revision, today.model_dir, server=today.server).with_options(options)
+    today = EngineSpec.for_captions(Settings.load())
+    folder = EngineSettings(model_dir=today.engine.model_dir)
+    named = EngineSpec(CaptionSettings(model=model, revision=revision), folder, today.server).with_options(options)
     if not Path(today.model).exists():
         return named
-    in_folder = replace(named, model=today.model, revision=None)
+    stage = named.stage.model_copy(update={"model": today.model, "revision": None})
+    in_folder = replace(named, stage=stage)
     found = entry.identify(in_folder)
     return in_folder if (found.model_id, found.model_revision) == (model, revision) else named

@@ -29,11 +29,8 @@ def decide_batch(ledger: Ledger, batch: str, candidates: Sequence[Row], settings
     candidates: rows of `ledger/sql/current_candidates.sql`, those of a window all of one recipe. A decision that
     was made before on the same candidates, and is in force, is not made again.
     """
-    recipe = retention_recipe(settings)
-    rule = RetentionRule(
-        recipe.recipe_id, settings.keep_candidate_mode, settings.retention_seed, settings.gates.parameters
-    )
-    known, latest = _known(ledger, batch, recipe.recipe_id)
+    rule = RetentionRule.of(settings)
+    known, latest = _known(ledger, batch, rule.recipe_id)
     by_window: dict[str, list[Row]] = {}
     for candidate in candidates:
         by_window.setdefault(str(candidate["window_id"]), []).append(candidate)
@@ -43,7 +40,7 @@ def decide_batch(ledger: Ledger, batch: str, candidates: Sequence[Row], settings
     now = datetime.now(UTC)
     new: list[dict[str, object]] = []
     for window, considered in by_window.items():
-        original = considered[0]["original_caption"] if settings.keep_original_sample else None
+        original = considered[0]["original_caption"] if settings.retention.keep_original_sample else None
         reference = None if original is None else str(original)
         names = [str(row["candidate_id"]) for row in considered]
         around = Surroundings(
@@ -86,7 +83,7 @@ def _in_force(
 
 def _comparisons(ledger: Ledger, batch: str, settings: Settings) -> dict[str, tuple[Comparison, ...]]:
     """Return what the batch's judge answered about each candidate, where the policy asks for it."""
-    if not any(policy.name == JUDGE for policy in parse_policy(settings.keep_candidate_mode)):
+    if not any(policy.name == JUDGE for policy in parse_policy(settings.retention.keep_candidate_mode)):
         return {}
     current = {row["kind"]: row["recipe_id"] for row in ledger.named("batch_recipes", batch=batch)}
     judge = current.get("judge")
@@ -130,7 +127,7 @@ def retain_batches(root: RootFolder, ledger: Ledger, settings: Settings, batch: 
         table = write_tables(root, ledger, each)
         windows = len({row["window_id"] for row in candidates})
         rows.append(
-            {"batch": each, "policy": settings.keep_candidate_mode, "windows": windows, "decided": decided,
+            {"batch": each, "policy": settings.retention.keep_candidate_mode, "windows": windows, "decided": decided,
              "captioned": sum(row["status"] == "captioned" for row in table)}
         )  # fmt: skip
     return rows

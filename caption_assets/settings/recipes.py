@@ -1,6 +1,8 @@
 """Recipes: every setting that can change a result, as canonical JSON, addressed by its hash.
 
-Batch size, worker count, timeouts and other tuning stay out: they may not change a result.
+Batch size, worker count, timeouts and other tuning stay out: they may not change a result. A setting that was added
+later is marked `Later` in its group and enters a recipe only where it differs from its first default, so that no id
+changes that a ledger holds.
 """
 
 import json
@@ -11,7 +13,8 @@ from typing import Literal
 from caption_assets import ids
 from caption_assets.ids import RecipeId
 from caption_assets.settings import Settings
-from caption_assets.settings.prompts import CAPTION_PROMPTS, ENHANCE_PROMPTS, JUDGE_PROMPT, Prompt, choose_prompt
+from caption_assets.settings.groups import Group, Later, WindowSettings
+from caption_assets.settings.prompts import JUDGE_PROMPT, Prompt
 
 Kind = Literal[
     "clip", "split", "window", "dedupe", "caption", "enhance", "drift", "on_drift", "preview", "judge", "retention"
@@ -79,61 +82,66 @@ class Recipe:
 
 def clip_recipe(settings: Settings) -> Recipe:
     """How a file is probed, and which limits it must keep."""
-    names = ("max_pixels", "max_duration_s", "max_frames", "max_streams")
-    return Recipe("clip", "probe", {name: getattr(settings, name) for name in names})
+    limits = _named(settings.clip, "max_pixels", "max_duration_s", "max_frames", "max_streams")
+    return Recipe("clip", "probe", {**limits, **_later("clip", settings)})
 
 
 def split_recipe(settings: Settings) -> Recipe:
     """How a file is split into clips. Settings of another way of splitting change nothing.
 
-    Apart from the clip recipe, so that no file is probed again for another split, and none split again for another
-    limit.
+    Separate from the clip recipe, so that another split probes no file again, and another limit splits none again.
     """
+    clip = settings.clip
     names = {
         "none": (),
         "stride": ("split_length_s", "min_clip_length_s"),
         "scenes": ("scene_threshold", "min_clip_length_s", "max_clip_length_s"),
-    }[settings.split]
-    params = {"split": settings.split, **{name: getattr(settings, name) for name in names}}
-    return Recipe("split", settings.split, params)
+    }[clip.split]
+    return Recipe("split", clip.split, {**_named(clip, "split", *names), **_later("split", settings)})
 
 
 def window_recipe(settings: Settings) -> Recipe:
     """Which frames a window has, and which of them are sampled."""
-    names = ("window_size", "remainder_threshold", "sampling_fps")
-    params = {name: getattr(settings, name) for name in names}
-    return Recipe("window", f"w{settings.window_size}@{settings.sampling_fps:g}fps", params)
+    window = settings.window
+    params = _named(window, "window_size", "remainder_threshold", "sampling_fps")
+    return Recipe(
+        "window", f"w{window.window_size}@{window.sampling_fps:g}fps", {**params, **_later("window", settings)}
+    )
+
+
+def recorded_window(params: Mapping[str, object]) -> WindowSettings:
+    """Return the settings that a window recipe with `params` was made from."""
+    first_defaults = {
+        name: mark.first_default for name in WindowSettings.model_fields if (mark := _mark(WindowSettings, name))
+    }
+    return WindowSettings.model_validate(
+        first_defaults | {name: value for name, value in params.items() if name != "code_version"}
+    )
 
 
 def dedupe_recipe(settings: Settings) -> Recipe:
     """Which windows are collapsed into the one before them."""
-    params: dict[str, object] = {"mode": settings.dedupe_windows}
-    if settings.dedupe_windows == "near":
-        params["distance"] = settings.dedupe_distance
-    return Recipe("dedupe", settings.dedupe_windows, params)
+    dedupe = settings.dedupe
+    params = _named(dedupe, "mode", "distance") if dedupe.mode == "near" else _named(dedupe, "mode")
+    return Recipe("dedupe", dedupe.mode, {**params, **_later("dedupe", settings)})
 
 
 def caption_recipe(settings: Settings, identity: EngineIdentity, own_prompt: str | None = None) -> Recipe:
     """What a vision-language model is asked, how, and how the window looks to it.
 
-    own_prompt: the prompt of one clip, which wins over the batch's. Such a clip has a recipe of its own, the one that
-    the batch would have with this text as `prompt_text`, and `prompt_key` is no part of any: the same question about
-    the same window is one task wherever its words come from, and all that asks a candidate for its prompt asks its
-    recipe. The other way, the prompt's hash as a column of candidates, of decisions and of what is missing, would save
-    a row of `recipes` for each prompt that differs, and cost every one of these questions a second key.
+    own_prompt: the prompt of one clip, which wins over the batch's. The recipe of such a clip is the one that the
+    batch would have with this text as `prompt_text`: the same question about the same window is one task, wherever its
+    words come from. So `prompt_key` is part of no recipe.
     """
-    text = settings.prompt_text if own_prompt is None else own_prompt
-    prompt = choose_prompt(CAPTION_PROMPTS, settings.prompt_variant, text)
+    caption = settings.caption if own_prompt is None else settings.caption.asking(own_prompt)
+    prompt = caption.prompt
     params: dict[str, object] = {
         **_identity_params(identity),
         "prompt_sha256": prompt.sha256,
-        "system_prompt": settings.system_prompt,
-        "n": settings.caption_num,
-        "sampling_params": settings.sampling_params,
-        "max_output_tokens": settings.max_output_tokens,
-        "frame_factor": settings.frame_factor,
-        "frame_quality": settings.frame_quality,
-        "stage2_prompt": settings.stage2_prompt_text if settings.generate_stage2_caption else None,
+        "n": caption.caption_num,
+        **_named(caption, "system_prompt", "sampling_params", "max_output_tokens", "frame_factor", "frame_quality"),
+        "stage2_prompt": caption.stage2_prompt_text if caption.generate_stage2_caption else None,
+        **_later("caption", settings),
     }
     return Recipe("caption", f"{identity.model_id} {prompt.name}", params, identity, (prompt,))
 
@@ -151,8 +159,8 @@ def judge_recipe(settings: Settings, identity: EngineIdentity) -> Recipe:
         "prompt_sha256": JUDGE_PROMPT.sha256,
         "sampling_params": dict(JUDGE_SAMPLING),
         "max_output_tokens": JUDGE_MAX_TOKENS,
-        "frame_factor": settings.frame_factor,
-        "frame_quality": settings.frame_quality,
+        **_named(settings.caption, "frame_factor", "frame_quality"),
+        **_later("judge", settings),
     }
     return Recipe("judge", f"{identity.model_id} {JUDGE_PROMPT.name}", params, identity, (JUDGE_PROMPT,))
 
@@ -176,61 +184,85 @@ def imported_preview_recipe(origin: str) -> Recipe:
 
 def enhance_recipe(settings: Settings, identity: EngineIdentity) -> Recipe:
     """What a text model is asked about a kept caption."""
-    prompt = choose_prompt(ENHANCE_PROMPTS, settings.enhance.prompt_variant, settings.enhance.prompt_text)
+    prompt = settings.enhance.prompt
     params = {
         **_identity_params(identity),
         "prompt_sha256": prompt.sha256,
-        "max_output_tokens": settings.enhance.max_output_tokens,
-        "sampling_params": settings.sampling_params,
+        **_named(settings.enhance, "max_output_tokens"),
+        **_named(settings.caption, "sampling_params"),
+        **_later("enhance", settings),
     }
     return Recipe("enhance", f"{identity.model_id} {prompt.name}", params, identity, (prompt,))
 
 
 def drift_recipe(settings: Settings) -> Recipe:
     """When an enhanced caption counts as drifted from its source."""
-    names = ("drift_min_length_ratio", "drift_max_length_ratio", "drift_max_lost")
-    return Recipe("drift", "words", {name: getattr(settings.enhance, name) for name in names})
+    limits = _named(settings.enhance, "drift_min_length_ratio", "drift_max_length_ratio", "drift_max_lost")
+    return Recipe("drift", "words", {**limits, **_later("drift", settings)})
 
 
 def on_drift_recipe(settings: Settings) -> Recipe:
-    """What is shown of a drifted caption. Apart from the drift recipe, so that showing it otherwise checks nothing."""
-    return Recipe("on_drift", settings.enhance.on_drift, {"on_drift": settings.enhance.on_drift})
+    """What is shown of a drifted caption. Separate from the drift recipe: another choice checks nothing again."""
+    params = {**_named(settings.enhance, "on_drift"), **_later("on_drift", settings)}
+    return Recipe("on_drift", settings.enhance.on_drift, params)
 
 
 def preview_recipe(settings: Settings) -> Recipe:
     """How a preview looks, and whether it is made from the packed frames or from the clip."""
     if not previews_decode_again(settings):
         return packed_preview_recipe(settings)
+    preview = settings.preview
     params = {**_preview_params(settings), "source": "clip"}
-    return Recipe("preview", f"{settings.preview_format} {settings.target_height}p from the clip", params)
+    return Recipe("preview", f"{preview.preview_format} {preview.target_height}p from the clip", params)
 
 
 def packed_preview_recipe(settings: Settings) -> Recipe:
     """How a preview made from the packed frames looks."""
-    packed = {"frame_factor": settings.frame_factor, "frame_quality": settings.frame_quality}
+    preview = settings.preview
+    packed = _named(settings.caption, "frame_factor", "frame_quality")
     params = {**_preview_params(settings), **packed, "source": "packed"}
-    return Recipe("preview", f"{settings.preview_format} {settings.target_height}p", params)
+    return Recipe("preview", f"{preview.preview_format} {preview.target_height}p", params)
 
 
 def previews_decode_again(settings: Settings) -> bool:
-    """Tell whether previews want more frames than were sampled, and may have them from the clip."""
-    return settings.preview_source == "clip" and settings.target_fps > settings.sampling_fps
+    """Tell whether previews need more frames than were sampled, and may take them from the clip."""
+    return settings.preview.preview_source == "clip" and settings.preview.target_fps > settings.window.sampling_fps
 
 
 def retention_recipe(settings: Settings) -> Recipe:
     """Which gates candidates must pass, and which policy chooses among those that do."""
+    retention, gates = settings.retention, settings.gates
     params = {
-        "policy": settings.keep_candidate_mode,
-        "seed": settings.retention_seed,
-        "keep_original_sample": settings.keep_original_sample,
-        "gates": settings.gates.model_dump(),
+        "policy": retention.keep_candidate_mode,
+        "seed": retention.retention_seed,
+        "keep_original_sample": retention.keep_original_sample,
+        "gates": _named(gates, *(name for name in type(gates).model_fields if _mark(type(gates), name) is None)),
+        **_later("retention", settings),
     }
-    return Recipe("retention", settings.keep_candidate_mode, params)
+    return Recipe("retention", retention.keep_candidate_mode, params)
 
 
 def _preview_params(settings: Settings) -> dict[str, object]:
     names = ("preview_format", "target_fps", "target_height", "quality", "compression_level")
-    return {name: getattr(settings, name) for name in names}
+    return {**_named(settings.preview, *names), **_later("preview", settings)}
+
+
+def _named(group: Group, *names: str) -> dict[str, object]:
+    return {name: getattr(group, name) for name in names}
+
+
+def _later(kind: Kind, settings: Settings) -> dict[str, object]:
+    """Return the settings that joined recipes of `kind` later, where they differ from what they were then."""
+    return {
+        name: value
+        for _, group in settings
+        for name, value in group
+        if (mark := _mark(type(group), name)) is not None and kind in mark.kinds and value != mark.first_default
+    }
+
+
+def _mark(group: type[Group], name: str) -> Later | None:
+    return next((mark for mark in group.model_fields[name].metadata if isinstance(mark, Later)), None)
 
 
 def _identity_params(identity: EngineIdentity) -> dict[str, object]:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from caption_assets import ids
 from caption_assets.ids import ClipId, RecipeId, WindowId
-from caption_assets.video.pack import PackOutcome, PackRule, PlannedWindow, WindowRule, pack_windows, plan_clip
-from caption_assets.video.probe import ClipFacts, ProbeLimits, UnreadableVideo, probe_clip
+from caption_assets.settings.groups import ClipSettings, WindowSettings
+from caption_assets.video.pack import PackOutcome, PackRule, PlannedWindow, pack_windows, plan_clip
+from caption_assets.video.probe import ClipFacts, UnreadableVideo, probe_clip
 from caption_assets.video.windowing import FrameRange
 
 
@@ -32,10 +33,10 @@ class CutJob:
     expected_bytes: int
     expected_mtime_ns: int
     window_recipe: RecipeId
-    window_rule: WindowRule
+    window_rule: WindowSettings
     pack_rule: PackRule
     folder: Path
-    limits: ProbeLimits
+    limits: ClipSettings
     only: frozenset[WindowId] | None = None
 
 

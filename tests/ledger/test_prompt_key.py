@@ -62,7 +62,7 @@ def use(story: Story, chosen: Settings, batch: str = "b") -> None:
     base, own = caption_recipe(chosen, MODEL), {}
     if prompts := prompts_of_clips(story.ledger, chosen, batch).get(batch):
         own = recipes_of_clips(chosen, MODEL, prompts, base)
-    activate_for_clips(story.ledger, batch, own, chosen.prompt_key, story.run)
+    activate_for_clips(story.ledger, batch, own, chosen.caption.prompt_key, story.run)
 
 
 def answer_all(story: Story, prompts: dict[ClipId, str], batch: str = "b") -> int:

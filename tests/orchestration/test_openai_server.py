@@ -39,7 +39,7 @@ def server():
 def test_a_server_s_answers_become_rows_and_the_key_is_nowhere(copy, server, monkeypatch, capfd):
     monkeypatch.setenv("SERVER_KEY", KEY)
     settings = {
-        "model": "served-vl",
+        "caption.model": "served-vl",
         "enhance": {"model": "served-vl"},
         "openai": {"base_urls": [server.url], "api_key_env": "SERVER_KEY", "timeout_s": 10.0, "max_concurrency": 1},
     }

@@ -37,7 +37,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
 
 
 def decide(story: Story, policy: str) -> None:
-    chosen = CHOSEN.with_overrides([f"keep_candidate_mode={policy}"])
+    chosen = CHOSEN.with_overrides([f"retention.keep_candidate_mode={policy}"])
     story.activate(retention_recipe(chosen))
     story.decide(chosen)
 

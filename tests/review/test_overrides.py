@@ -44,7 +44,7 @@ def test_an_override_wins_until_it_is_withdrawn_and_every_act_stays(story: Story
     assert len(rows) == 4, "every considered candidate has a verdict"
     assert shown(story) == [second]
 
-    everyone = FOUR.with_overrides(["keep_candidate_mode=all"])
+    everyone = FOUR.with_overrides(["retention.keep_candidate_mode=all"])
     story.activate(retention_recipe(everyone))
     story.decide(everyone)
     assert shown(story) == [second], "a later policy does not win"

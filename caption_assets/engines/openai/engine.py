@@ -75,7 +75,7 @@ def identify(spec: EngineSpec) -> EngineIdentity:
     """
     _check(spec)
     names = ("model_does_preprocess", "frames_as") if spec.purpose == "caption" else ()
-    return EngineIdentity("openai", CODE_VERSION, spec.model, spec.revision or "served", spec.options(*names))
+    return EngineIdentity("openai", CODE_VERSION, spec.model, spec.stage.revision or "served", spec.options(*names))
 
 
 class OpenAIEngine:
@@ -138,8 +138,8 @@ class OpenAIEngine:
 
     def _limit(self) -> int:
         """Return how many requests may be under way: so many that every connection is busy, and a few that wait."""
-        if self._spec.max_in_flight is not None:
-            return self._spec.max_in_flight
+        if self._spec.stage.max_in_flight is not None:
+            return self._spec.stage.max_in_flight
         return -(-(self._spec.server.max_concurrency + READY_AHEAD) // self._candidates)
 
     async def _keep(self, asked: "_Asked", index: int, feed: Feed, tasks: set["asyncio.Task[Any]"]) -> None:
@@ -277,7 +277,7 @@ class OpenAIEngine:
         """Return how to speak to a server; what it is, is asked once, unless a setting says it."""
         if server.url in self._dialects:
             return self._dialects[server.url]
-        plain = Dialect(own_size=not self._spec.model_does_preprocess)
+        plain = Dialect(own_size=not self._spec.engine.model_does_preprocess)
         wanted = self._spec.server.frames_as
         if wanted != "auto":
             return self._dialects.setdefault(server.url, replace(plain, frames_as=wanted, vllm=wanted == "video"))

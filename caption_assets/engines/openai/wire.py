@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from caption_assets.engines.openai.servers import Patience
-from caption_assets.engines.protocol import EngineUnavailable, ServerOptions
+from caption_assets.engines.protocol import EngineUnavailable
+from caption_assets.settings.groups import OpenAISettings
 
 if TYPE_CHECKING:
     import aiohttp
@@ -57,7 +58,7 @@ class Key:
 class Wire:
     """The HTTP session: made and used on the engine's own loop."""
 
-    def __init__(self, session: "aiohttp.ClientSession", options: ServerOptions, patience: Patience) -> None:
+    def __init__(self, session: "aiohttp.ClientSession", options: OpenAISettings, patience: Patience) -> None:
         import aiohttp
 
         self.gate = asyncio.Semaphore(options.max_concurrency)
@@ -69,7 +70,7 @@ class Wire:
         self._short = aiohttp.ClientTimeout(total=min(LISTED_S, options.timeout_s))
 
     @classmethod
-    async def open(cls, options: ServerOptions, key: Key, patience: Patience) -> "Wire":
+    async def open(cls, options: OpenAISettings, key: Key, patience: Patience) -> "Wire":
         """Make the session, which connects when it has something to send."""
         import aiohttp
 
