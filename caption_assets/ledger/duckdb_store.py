@@ -186,10 +186,13 @@ class DuckDBSession(Session):
         return [f"{path}: left out, it does not read: {reason}" for path, reason in faults.items()]
 
     def _why_unreadable(self, path: Path) -> str | None:
+        beside = self._connection.cursor()  # outside the transaction, which an error would end
         try:
-            self.rows(f"SELECT count(COLUMNS(*)) FROM read_parquet({quoted(_pattern(path))})")
+            beside.execute(f"SELECT count(COLUMNS(*)) FROM read_parquet({quoted(_pattern(path))})").fetchall()
         except duckdb.Error as fault:
             return str(fault).partition("\n")[0]
+        finally:
+            beside.close()
         return None
 
 
