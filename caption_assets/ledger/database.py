@@ -68,7 +68,7 @@ class Ledger:
         Raises:
             ValueError: a row does not fit its table. Nothing was written.
             LedgerError: the ledger cannot be used. Nothing was written.
-            LedgerNotWritten: the disk is full. As above; it is an OSError too.
+            LedgerNotWritten: the disk is full, see there. The rows are there or not: commit them again.
         """
         by_table: dict[str, list[Record]] = {}
         for row in rows:
