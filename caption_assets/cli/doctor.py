@@ -92,7 +92,8 @@ def _root(root: RootFolder) -> dict[str, Any]:
 
 def _ledger(root: RootFolder) -> dict[str, Any]:
     try:
-        count = Ledger(root).query("SELECT count(DISTINCT batch) AS n FROM uploads")[0]["n"]
+        with Ledger(root).session() as session:
+            [[count]] = session.rows("SELECT count(DISTINCT batch) FROM uploads")
     except LedgerError as fault:
         return _finding("ledger", False, str(fault))
     return _finding("ledger", True, f"opens; {count} batches")

@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 import dagster as dg
@@ -17,6 +16,7 @@ from caption_assets.cli.output import FAILED, echo_json
 from caption_assets.engines.registry import choose_engine
 from caption_assets.ledger.database import Ledger
 from caption_assets.orchestration.partitions import video_batches
+from caption_assets.pipeline.report import Note, Problem, notes, problems, run_summary
 from caption_assets.pipeline.stage_run import StageListener, listeners
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
@@ -149,9 +149,10 @@ def dagster_home(root: RootFolder) -> Path:
 
 
 def _report(ledger: Ledger, root: RootFolder, batch: str, result: dg.ExecuteInProcessResult, *, as_json: bool) -> int:
-    assets = ledger.named("run_summary", run=result.run_id, batch=batch)
-    problems = ledger.named("problems", batch=batch)
-    notes = ledger.named("notes", batch=batch)
+    with ledger.session() as session:
+        assets = run_summary(session, result.run_id, batch)
+        failed = problems(session, batch)
+        odd = notes(session, batch)
     faults = faults_of(result)
     checks = [
         event.asset_check_evaluation_data
@@ -165,31 +166,27 @@ def _report(ledger: Ledger, root: RootFolder, batch: str, result: dg.ExecuteInPr
             {
                 "batch": batch,
                 "run_id": result.run_id,
-                "ok": result.success and not problems and not failed_checks,
+                "ok": result.success and not failed and not failed_checks,
                 "assets": assets,
-                "problems": problems,
-                "notes": notes,
+                "problems": failed,
+                "notes": odd,
                 "failed_checks": failed_checks,
                 "faults": faults,
                 "exports": sorted(str(path) for path in exports.glob("*")),
             }
         )
     else:
-        _print_report(problems, notes, failed_checks, faults, exports)
-    return 0 if result.success and not problems and not failed_checks else FAILED
+        _print_report(failed, odd, failed_checks, faults, exports)
+    return 0 if result.success and not failed and not failed_checks else FAILED
 
 
 def _print_report(
-    problems: Sequence[dict[str, Any]],
-    notes: Sequence[dict[str, Any]],
-    failed_checks: Sequence[str],
-    faults: Sequence[str],
-    exports: Path,
+    failed: Sequence[Problem], odd: Sequence[Note], failed_checks: Sequence[str], faults: Sequence[str], exports: Path
 ) -> None:
-    for note in notes:
-        click.echo(f"note: {note['path']!r}: {note['error']}", err=True)
-    for problem in problems:
-        click.echo(f"failed: {problem['what']} {problem['name']!r}: {problem['error']}", err=True)
+    for note in odd:
+        click.echo(f"note: {note.path!r}: {note.error}", err=True)
+    for problem in failed:
+        click.echo(f"failed: {problem.what} {problem.name!r}: {problem.error}", err=True)
     for check in failed_checks:
         click.echo(f"failed: asset check {check}", err=True)
     for fault in faults:

@@ -69,7 +69,31 @@ class CaptionWork:
         return [(row, list(made)) for row in self.rows if (made := self.candidates.get(row.window_id))]
 
 
-def needs_captions(row: CaptionRow) -> bool:
+@dataclass(frozen=True, slots=True)
+class AlikeWindows:
+    """`n` windows of a batch that are alike in all that decides whether they lack captions.
+
+    made: index, stage and status of each candidate of the wanted recipe, as text; None where there is none.
+    """
+
+    batch: str
+    wanted_recipe_id: str | None
+    status: str
+    collapsed_into: str | None
+    made: str | None
+    n: int
+
+    @property
+    def candidates(self) -> list[CandidateFacts]:
+        """The candidates of one of the windows."""
+        parts = [candidate.split() for candidate in self.made.split(",")] if self.made else []
+        return [
+            CandidateFacts("", self.wanted_recipe_id or "", int(index), int(stage), status)
+            for index, stage, status in parts
+        ]
+
+
+def needs_captions(row: CaptionRow | AlikeWindows) -> bool:
     """Tell whether a window is captioned itself: it is whole, and not collapsed into another."""
     return row.status != "window_error" and row.collapsed_into is None and row.wanted_recipe_id is not None
 
@@ -113,3 +137,29 @@ def read_caption_work(session: Session, batch: str) -> CaptionWork:
 def candidate_order(candidate: CandidateRow) -> tuple[int, int, int]:
     """Sort candidates of a window by stage, index and attempt."""
     return candidate.stage, candidate.sample_index, candidate.attempt
+
+
+def count_missing(session: Session, batch: str | None) -> dict[str, int]:
+    """Return how many windows lack captions, per batch that has any, of one batch or all.
+
+    Windows that are alike are decided on together, so that a million of them are not read one by one.
+    """
+    of_batch = "true" if batch is None else "batch = $batch"
+    of_windows = "true" if batch is None else f"window_id IN ({WINDOWS_OF_BATCH})"
+    alike = f"""(
+        SELECT c.batch, c.wanted_recipe_id, c.status, min(c.collapsed_into) AS collapsed_into, k.made, count(*) AS n
+        FROM (SELECT batch, window_id, wanted_recipe_id, status, collapsed_into FROM captions WHERE {of_batch}) c
+        LEFT JOIN (
+          SELECT window_id, recipe_id, string_agg(sample_index || ' ' || stage || ' ' || status, ',') AS made
+          FROM caption_candidates WHERE {of_windows} GROUP BY window_id, recipe_id
+        ) k ON k.window_id = c.window_id AND k.recipe_id = c.wanted_recipe_id
+        GROUP BY c.batch, c.wanted_recipe_id, c.status, c.collapsed_into IS NULL, k.made) alike"""
+    named = {} if batch is None else {"batch": batch}
+    wanted = f"recipes WHERE recipe_id IN (SELECT wanted_recipe_id FROM captions WHERE {of_batch})"
+    rules = {row.recipe_id: CaptionRule.of(row.values) for row in session.select(CurrentRecipe, wanted, **named)}
+    missing: dict[str, int] = {}
+    for windows in session.select(AlikeWindows, alike, **named):
+        rule = rules.get(windows.wanted_recipe_id or "")
+        if rule is not None and needs_captions(windows) and rule.n_missing(windows.candidates) > 0:
+            missing[windows.batch] = missing.get(windows.batch, 0) + windows.n
+    return missing
