@@ -29,15 +29,17 @@ class Ledger:
         self.store: Store = DuckDBStore(root.ledger / "ledger.duckdb")
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
+    def session(self, *, writes: bool = False) -> Iterator[Session]:
         """Run the body as one transaction: all that it reads is of one state. Keep it short, since others wait.
+
+        writes: it may change tables; `commit` is the one way to do that.
 
         Raises:
             LedgerError: the ledger does not open, or a statement is wrong.
         """
         with self.store.alone():
             migrations.prepare(self.store, self.root)
-            with self.store.session() as session:
+            with self.store.session(writes=writes) as session:
                 yield session
 
     def read(self, question: Callable[..., T], *arguments: Any, **named: Any) -> T:
@@ -75,7 +77,7 @@ class Ledger:
             by_table.setdefault(row.table.name, []).append(row)
         if not by_table:
             return {}
-        with self.session() as session:
+        with self.session(writes=True) as session:
             new = {
                 name: inserted for name, table in HISTORY.items()
                 if (inserted := session.insert_new(table, by_table.get(name, ())))

@@ -33,6 +33,8 @@ MEMORY_LIMIT = "900MB"
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
 _HELD_HERE = "is already attached"
 """What DuckDB says where another connection of this process has the file open."""
+_NOT_COMMITTED = "Failed to commit"
+"""What it says where the log does not take a commit; under our lock there is no other reason."""
 _kept = threading.local()
 
 
@@ -65,10 +67,10 @@ class DuckDBStore:
             lock.release()
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
+    def session(self, *, writes: bool) -> Iterator[Session]:
         """Run the body as one transaction, which is committed at its end, or undone by an exception.
 
-        The caller is `alone`.
+        The caller is `alone`. writes: the body may change tables; temporary ones it may always make.
 
         Raises:
             LedgerBusy: another program keeps the file open.
@@ -80,7 +82,7 @@ class DuckDBStore:
             self._attach(memory)
             connection = memory.cursor()
             connection.execute("USE ledger")
-            connection.execute("BEGIN TRANSACTION")
+            connection.execute("BEGIN TRANSACTION" if writes else "BEGIN TRANSACTION READ ONLY")
             try:
                 yield DuckDBSession(connection)
                 connection.execute("COMMIT")
@@ -89,8 +91,7 @@ class DuckDBStore:
             memory.execute("DETACH ledger")
         except BaseException as fault:
             _forget()  # closes the file, whatever state it is in
-            # A commit that the log does not take is a TransactionException; under the lock there is no other reason.
-            if isinstance(fault, duckdb.IOException | duckdb.FatalException | duckdb.TransactionException):
+            if isinstance(fault, duckdb.IOException | duckdb.FatalException) or _NOT_COMMITTED in str(fault):
                 raise LedgerNotWritten(f"{self.path}: {fault}. Nothing that was committed before is lost: make room on "
                                        "the disk and run again") from fault  # fmt: skip
             if isinstance(fault, duckdb.Error):
@@ -180,7 +181,7 @@ class DuckDBSession(Session):
 
         Columns that a file lacks are NULL. Returns a sentence for each file that does not read.
         """
-        faults = {path: str(fault) for path in paths if (fault := self._why_unreadable(path))}
+        faults = {path: fault for path in paths if (fault := self._why_unreadable(table, path))}
         readable = [path for path in paths if path not in faults]
         if readable:
             files = f"[{', '.join(quoted(_pattern(path)) for path in readable)}]"
@@ -198,12 +199,16 @@ class DuckDBSession(Session):
             )
         return [f"{path}: left out, it does not read: {reason}" for path, reason in faults.items()]
 
-    def _why_unreadable(self, path: Path) -> str | None:
+    def _why_unreadable(self, table: Table, path: Path) -> str | None:
+        source = f"read_parquet({quoted(_pattern(path))})"
         try:
-            self.rows(f"SELECT count(COLUMNS(*)) FROM read_parquet({quoted(_pattern(path))})")
+            with self._connection.cursor() as outside:  # a statement that fails would end the transaction
+                present = {row[0] for row in outside.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
+                outside.execute(f"SELECT count(COLUMNS(*)) FROM {source}").fetchall()  # reads every value
         except duckdb.Error as fault:
             return str(fault).partition("\n")[0]
-        return None
+        lacks = [column.name for column in table.columns if not column.nullable and column.name not in present]
+        return f"it has no {', '.join(lacks)}" if lacks else None
 
 
 def _pattern(path: Path) -> str:

@@ -67,6 +67,12 @@ class Counting:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
+    def __enter__(self) -> "Counting":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
     def cursor(self) -> "Counting":
         return Counting(self._connection.cursor(), self._after)
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,7 +71,7 @@ def test_the_file_is_held_during_a_session_alone(ledger: Ledger) -> None:
 
 
 def test_the_file_and_the_lock_are_free_after_a_failure(ledger: Ledger) -> None:
-    with pytest.raises(LedgerError), ledger.session() as session:
+    with pytest.raises(LedgerError), ledger.session(writes=True) as session:
         session.rows("CREATE TABLE t AS SELECT 1 AS x")
         session.rows("SELECT nonsense")
     assert not held(database_of(ledger))
@@ -82,7 +83,7 @@ def test_the_file_and_the_lock_are_free_after_a_failure(ledger: Ledger) -> None:
 
 
 def test_a_body_that_fails_undoes_what_it_wrote(ledger: Ledger) -> None:
-    with pytest.raises(KeyError), ledger.session() as session:
+    with pytest.raises(KeyError), ledger.session(writes=True) as session:
         session.rows("DELETE FROM prompts")
         raise KeyError
     assert ledger.query("SELECT count(*) AS n FROM prompts") == [{"n": 1}]
@@ -103,15 +104,19 @@ def test_another_program_that_holds_the_file_is_waited_for_and_then_named(
 def test_a_commit_goes_through_as_soon_as_the_other_program_lets_the_file_go(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = threading.Event()
-    sleep = duckdb_store.time.sleep
-    monkeypatch.setattr(duckdb_store.time, "sleep", lambda seconds: (asked.set(), sleep(seconds)))
+    waits, sleep = threading.Event(), time.sleep
+
+    def watched(seconds: float) -> None:
+        waits.set()
+        sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", watched)
     committed: list[dict[str, int]] = []
     with held_open(database_of(ledger), "writes"):
         row = row_of(PromptRow, prompt_sha256="p2")
         thread = threading.Thread(target=lambda: committed.append(ledger.commit([row])))
         thread.start()
-        assert asked.wait(timeout=60), "the commit found the file in use"
+        assert waits.wait(timeout=60), "the commit found the file in use"
         assert committed == []
     thread.join(timeout=60)
     assert committed == [{"prompts": 1}]
