@@ -199,17 +199,6 @@ class DuckDBSession(Session):
             )
         return [f"{path}: left out, it does not read: {reason}" for path, reason in faults.items()]
 
-<<<<<<< HEAD
-    def _why_unreadable(self, path: Path) -> str | None:
-        beside = self._connection.cursor()  # outside the transaction, which an error would end
-        try:
-            beside.execute(f"SELECT count(COLUMNS(*)) FROM read_parquet({quoted(_pattern(path))})").fetchall()
-        except duckdb.Error as fault:
-            return str(fault).partition("\n")[0]
-        finally:
-            beside.close()
-        return None
-=======
     def _why_unreadable(self, table: Table, path: Path) -> str | None:
         source = f"read_parquet({quoted(_pattern(path))})"
         try:
@@ -220,7 +209,6 @@ class DuckDBSession(Session):
             return str(fault).partition("\n")[0]
         lacks = [column.name for column in table.columns if not column.nullable and column.name not in present]
         return f"it has no {', '.join(lacks)}" if lacks else None
->>>>>>> plan
 
 
 def _pattern(path: Path) -> str:
