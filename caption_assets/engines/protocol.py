@@ -110,7 +110,7 @@ class EngineIdentity:
 class ServerOptions:
     """How OpenAI-compatible servers are reached.
 
-    base_urls: one or more servers that serve the same model; requests go to them in turn.
+    base_urls: one or more servers of the same kind that serve the same model and share the requests.
     api_key_env: environment variable with the key; the key itself is never stored.
     max_retries: how often one request is sent again after 429, 5xx, a timeout or a broken connection.
     """
