@@ -41,6 +41,7 @@ check: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy caption_assets
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/python docs/make_reference.py --check
 
 bench-video: .venv/installed

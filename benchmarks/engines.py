@@ -41,6 +41,7 @@ from caption_assets.engines.vllm_arguments import (
     prepare_environment,
     processor_threads,
 )
+from caption_assets.settings.groups import CaptionSettings
 from caption_assets.video.budget import fit_resolution
 
 PROMPT = "Describe the video in detail: what is seen, and the story it tells."
@@ -379,7 +380,7 @@ def _spec(arguments: argparse.Namespace, checkpoint: Path) -> EngineSpec:
     for assignment in arguments.engine_arg:
         name, _, value = assignment.partition("=")
         fields[name] = json.loads(value)
-    return EngineSpec("caption", str(checkpoint), engine_kwargs=fields)
+    return EngineSpec(CaptionSettings(model=str(checkpoint), vllm_kwargs=fields))
 
 
 def _checkpoint(arguments: argparse.Namespace, folder: Path) -> Path:

@@ -29,15 +29,18 @@ import numpy as np
 import polars as pl
 
 from caption_assets import ids
-from caption_assets.cli.plan import plan_batches
-from caption_assets.cli.why import explain
+from caption_assets.engines.protocol import EngineSpec
 from caption_assets.engines.registry import ENGINES
 from caption_assets.ids import ClipId, RecipeId, WindowId
 from caption_assets.ledger import parts
 from caption_assets.ledger.database import Ledger
 from caption_assets.ledger.schema import TABLES
-from caption_assets.orchestration.stage import recipe_rows
-from caption_assets.recipes import (
+from caption_assets.pipeline.plan import plan_batches
+from caption_assets.pipeline.stage_run import recipe_rows
+from caption_assets.pipeline.why import explain
+from caption_assets.root import RootFolder
+from caption_assets.settings import Settings
+from caption_assets.settings.recipes import (
     Recipe,
     caption_recipe,
     clip_recipe,
@@ -46,15 +49,13 @@ from caption_assets.recipes import (
     split_recipe,
     window_recipe,
 )
-from caption_assets.root import RootFolder
-from caption_assets.settings import Settings
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RUN = "bench"
 SAMPLED = 16
 WINDOW_FRAMES = 256
-SETTINGS = Settings.of({"caption_num": 4, "prompt_text": "Describe the video."})
-OTHER_PROMPT = Settings.of({"caption_num": 4, "prompt_text": "Describe the video for a blind person."})
+SETTINGS = Settings.of({"caption.caption_num": 4, "caption.prompt_text": "Describe the video."})
+OTHER_PROMPT = Settings.of({"caption.caption_num": 4, "caption.prompt_text": "Describe the video for a blind person."})
 FEW = 20
 """Candidates in a small part."""
 QUIET_S = 5.0
@@ -88,7 +89,7 @@ class Size:
 
 def identity(settings: Settings) -> Recipe:
     """Return the caption recipe of `settings` under the embedded engine."""
-    return caption_recipe(settings, ENGINES["signal"].identify(settings.caption_spec))
+    return caption_recipe(settings, ENGINES["signal"].identify(EngineSpec.for_captions(settings)))
 
 
 def batch_name(number: int) -> str:
@@ -262,7 +263,7 @@ def questions(root: RootFolder, size: Size, rounds: int) -> None:
 def overrule(ledger: Ledger, batch: str, window: WindowId) -> None:
     """Have a batch enhanced, and a person keep no caption of a window: it is not enhanced, with the reason."""
     entry = ENGINES["signal"]
-    recipe = enhance_recipe(SETTINGS, entry.identify(SETTINGS.enhance_spec))
+    recipe = enhance_recipe(SETTINGS, entry.identify(EngineSpec.for_enhancement(SETTINGS)))
     [candidate, *_] = ledger.named("window_candidates", window=window)
     row = {
         "decision_id": "d" + ids.digest(window, "bench"), "candidate_id": candidate["candidate_id"],

@@ -26,18 +26,19 @@ from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
 from caption_assets.engines.protocol import PackedFrames
+from caption_assets.settings.groups import PreviewSettings, WindowSettings
 from caption_assets.video import webp
 from caption_assets.video.decode import decode_frames
-from caption_assets.video.pack import PackRule, PlannedWindow, WindowRule, pack_path, pack_windows, plan_clip, read_pack
-from caption_assets.video.preview import PreviewRule, choose_frames, make_preview
+from caption_assets.video.pack import PackRule, PlannedWindow, pack_path, pack_windows, plan_clip, read_pack
+from caption_assets.video.preview import choose_frames, make_preview
 from caption_assets.video.preview_format import writable_formats
 from caption_assets.video.probe import ClipFacts, probe_clip
-from caption_assets.video.upright import UprightScaler
+from caption_assets.video.to_rgb import UprightScaler
 
 Picture = NDArray[np.uint8]
 
 CLIPS = Path(__file__).parents[1] / "clips"
-RULE = PreviewRule()
+RULE = PreviewSettings()
 FILTERS = f"fps={RULE.target_fps:g},scale=-2:'min({RULE.target_height},ih)'"
 
 
@@ -90,7 +91,7 @@ def main() -> int:
 def prepare(video: Path, folder: Path) -> Iterator[Window]:
     """Pack every window of a video, and cut it out for ffmpeg."""
     facts = probe_clip(video)
-    plans = plan_clip(facts, WindowRule())
+    plans = plan_clip(facts, WindowSettings())
     named = [(f"{video.stem}-{video.suffix[1:]}-{i}", plan) for i, plan in enumerate(plans)]
     pack_windows(video, facts, named, PackRule(), folder)
     for name, plan in named:
@@ -117,7 +118,7 @@ def without_encoder(window: Window) -> bytes:
 
 def ours(form: str) -> Callable[[Window], bytes]:
     """Return the function that makes our preview in a format, with its poster."""
-    rule = PreviewRule(format=form)
+    rule = PreviewSettings(preview_format=form)
 
     def make(window: Window) -> bytes:
         plan, facts = window.plan, window.facts

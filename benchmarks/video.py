@@ -24,12 +24,13 @@ import av
 
 from caption_assets import ids
 from caption_assets.ids import RecipeId
-from caption_assets.video.cutting import CutJob, CutWindow, FileClip, cut_clip
+from caption_assets.settings.groups import ClipSettings, PreviewSettings, WindowSettings
 from caption_assets.video.decode import decode_frames
-from caption_assets.video.pack import PackRule, WindowRule, pack_path, plan_clip, read_pack
-from caption_assets.video.preview import PreviewRule, make_preview
-from caption_assets.video.probe import ClipFacts, ProbeLimits, probe_clip
-from caption_assets.video.upright import UprightScaler
+from caption_assets.video.pack import PackRule, pack_path, plan_clip, read_pack
+from caption_assets.video.preview import make_preview
+from caption_assets.video.probe import ClipFacts, probe_clip
+from caption_assets.video.to_rgb import UprightScaler
+from caption_assets.video.window_job import CutJob, CutWindow, FileClip, cut_clip
 from caption_assets.video.workers import WorkerFailure, map_clips
 
 CLIPS = Path(__file__).parents[1] / "clips"
@@ -176,7 +177,7 @@ def decode_every_frame(path: Path) -> None:
 def decode_wanted(path: Path) -> None:
     """Decode what the sampled frames need, and look at nothing: what cutting cannot be faster than."""
     facts = probe_clip(path)
-    wanted = {i for window in plan_clip(facts, WindowRule()) for i in window.frame_indices}
+    wanted = {i for window in plan_clip(facts, WindowSettings()) for i in window.frame_indices}
     for _ in decode_frames(path, facts, wanted):
         pass
 
@@ -198,7 +199,8 @@ def preview_of(facts: ClipFacts, window: CutWindow, folder: Path) -> None:
     """Make a preview from packed frames."""
     frames = read_pack(pack_path(folder, window.window_id, PackRule().pack_id))
     made = make_preview(
-        frames, window.outcome.window.start_s, window.outcome.window.end_s, PreviewRule(target_height=PREVIEW_HEIGHT),
+        frames, window.outcome.window.start_s, window.outcome.window.end_s,
+        PreviewSettings(target_height=PREVIEW_HEIGHT),
         source_fps=facts.fps, source_width=facts.display_width, source_height=facts.display_height,
     )  # fmt: skip
     (folder / f"{window.window_id}.webp").write_bytes(made.data)
@@ -209,7 +211,7 @@ def as_the_peers_do(path: Path, window_files: bool) -> None:
     facts = probe_clip(path)
     scaler = UprightScaler(facts)
     with tempfile.TemporaryDirectory() as folder:
-        for number, window in enumerate(plan_clip(facts, WindowRule())):
+        for number, window in enumerate(plan_clip(facts, WindowSettings())):
             wanted, kept = set(window.frame_indices), []
             with av.open(str(path)) as container:  # each window opens its clip again and reads up to its end
                 container.streams.video[0].thread_type = "NONE"
@@ -263,8 +265,8 @@ def job_for(path: Path, folder: Path) -> CutJob:
     status = path.stat()
     return CutJob(
         clips=(FileClip(ids.clip_id(f"{path.name:0>64}")),), location=path, expected_bytes=status.st_size,
-        expected_mtime_ns=status.st_mtime_ns, window_recipe=RecipeId("r0"), window_rule=WindowRule(),
-        pack_rule=PackRule(), folder=folder, limits=ProbeLimits(),
+        expected_mtime_ns=status.st_mtime_ns, window_recipe=RecipeId("r0"), window_rule=WindowSettings(),
+        pack_rule=PackRule(), folder=folder, limits=ClipSettings(),
     )  # fmt: skip
 
 

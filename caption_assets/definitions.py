@@ -10,12 +10,12 @@ raw_clips ──► windows ──┬──► vl_captions ──► enhanced_ca
 import dagster as dg
 
 from caption_assets.assets.caption_table import caption_table
+from caption_assets.assets.checks import ASSET_CHECKS
 from caption_assets.assets.enhanced_captions import enhanced_captions
 from caption_assets.assets.previews import previews
 from caption_assets.assets.raw_clips import raw_clips
 from caption_assets.assets.vl_captions import vl_captions
 from caption_assets.assets.windows import windows
-from caption_assets.orchestration.checks import ASSET_CHECKS
 from caption_assets.orchestration.jobs import caption_batch
 from caption_assets.orchestration.resources import EngineResource, RootResource, settings_resource
 from caption_assets.orchestration.sensor import new_uploads_sensor

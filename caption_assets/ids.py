@@ -17,6 +17,9 @@ UNIT_SEPARATOR = "\x1f"
 ID_HEX_DIGITS = 32  # 128 bits: a billion ids collide with a probability below 1e-20
 SEED_BITS = 32
 
+PERSON = "user:"
+"""Put before a person's name where a policy or a run could stand too."""
+
 
 def digest(*parts: object) -> str:
     """Return the 32 hex digits that identify `parts` (their `str`, joined by U+001F)."""
@@ -39,7 +42,7 @@ def window_id(clip: ClipId, start_frame: int, end_frame: int, window_recipe: Rec
 
 
 def recipe_id(kind: str, canonical_json: str) -> RecipeId:
-    """Identify a recipe by its kind and its canonical JSON (see `caption_assets.recipes`)."""
+    """Identify a recipe by its kind and its canonical JSON (see `caption_assets.settings.recipes`)."""
     return RecipeId("r" + digest(kind, canonical_json))
 
 

@@ -18,11 +18,11 @@ HEAD = "| setting | default | meaning |\n|---|---|---|\n"
 
 def settings_table() -> str:
     """Return the rows of the settings table, from the one place that declares settings."""
-    defaults = Settings.of({}).model_dump()
+    defaults = Settings().model_dump()
     rows = []
     for name, field in setting_names():
         group, _, inner = name.partition(".")
-        value = defaults[group][inner] if inner else defaults[name]
+        value = defaults[group][inner]
         shown = "none" if value is None else value if isinstance(value, str) else json.dumps(value)
         rows.append(f"| `{name}` | {str(shown).strip()} | {(field.description or '').replace('|', '/')} |")
     return "\n".join(rows) + "\n"

@@ -3,13 +3,16 @@
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import pytest
 
-from caption_assets.captioning.prompts import CAPTION_PROMPTS, ENHANCE_PROMPTS
-from caption_assets.engines.protocol import EngineIdentity
-from caption_assets.recipes import (
+from caption_assets.engines.protocol import EngineIdentity, EngineSpec
+from caption_assets.settings import Settings, setting_names
+from caption_assets.settings.groups import GateSettings, Later, WindowSettings
+from caption_assets.settings.prompts import CAPTION_PROMPTS, ENHANCE_PROMPTS
+from caption_assets.settings.recipes import (
     CODE_VERSIONS,
     Recipe,
     caption_recipe,
@@ -17,16 +20,23 @@ from caption_assets.recipes import (
     dedupe_recipe,
     drift_recipe,
     enhance_recipe,
+    judge_recipe,
     on_drift_recipe,
     original_recipe,
     packed_preview_recipe,
     preview_recipe,
+    recorded_window,
     retention_recipe,
     split_recipe,
     window_recipe,
 )
-from caption_assets.settings import Settings, setting_names
 
+GOLDEN_RECIPES = Path(__file__).parent / "settings" / "golden_recipes.json"
+PINNED = {
+    "vision": EngineIdentity("vllm", "0.32.0", "Qwen/Qwen3-VL-8B-Instruct", "0c351dd0"),
+    "text": EngineIdentity("vllm", "0.32.0", "Qwen/Qwen3-14B", "40c06982"),
+    "with options": EngineIdentity("openai", "1", "m", "unknown", options='{"fp8": true}'),
+}
 IDENTITY = EngineIdentity("vllm", "0.25", "Qwen/Qwen3-VL-8B-Instruct", "0123abc")
 
 
@@ -51,41 +61,41 @@ def changed_by(settings: Settings) -> set[str]:
 
 
 # Another value of every setting, and the kinds of recipe that it changes. Model and revision come with the engine's
-# identity; with an engine that has models of its own they change nothing.
+# identity; with an engine that has models of its own they change nothing. So do fp8, vllm_kwargs and the group engine:
+# they are part of the recipe through the identity of the engines that have such options.
 CHANGES: Mapping[str, tuple[Any, set[str]]] = {
-    "split": ("stride", {"split"}),
-    "split_length_s": (5.0, set()),  # files are not split
-    "min_clip_length_s": (1.0, set()),
-    "max_clip_length_s": (30.0, set()),
-    "scene_threshold": (20.0, set()),
-    "window_size": (300, {"window"}),
-    "remainder_threshold": (100, {"window"}),
-    "sampling_fps": (1.0, {"window"}),
-    "dedupe_windows": ("near", {"dedupe"}),
-    "dedupe_distance": (0.01, set()),  # exact windows are not near ones
-    "frame_quality": (80, {"caption", "preview"}),
-    "model": ("qwen2.5", {"caption", "preview"}),  # its frame factor is another one
-    "revision": ("abc", set()),
-    "prompt_variant": ("av", {"caption"}),
-    "prompt_text": ("", {"caption"}),
-    "prompt_key": ("question", set()),  # a clip with a prompt of its own has a recipe of its own
-    "system_prompt": ("be brief", {"caption"}),
-    "caption_num": (2, {"caption"}),
-    "sampling_params": ({"temperature": 0.2}, {"caption", "enhance"}),
-    "max_output_tokens": (100, {"caption"}),
-    # how a model is run: part of the recipe through the identity of the engines that have such options
-    "model_dir": ("weights", set()),
-    "fp8": (True, set()),
-    "preprocess_dtype": ("float32", set()),
-    "model_does_preprocess": (True, set()),
-    "disable_mmcache": (True, set()),
-    "caption_batch_size": (8, set()),
-    "vllm_kwargs": ({"max_model_len": 8192}, set()),
-    "generate_stage2_caption": (True, {"caption"}),
-    "stage2_prompt_text": ("shorter: ", set()),  # the second stage is off
-    "keep_candidate_mode": ("all", {"retention"}),
-    "retention_seed": (1, {"retention"}),
-    "keep_original_sample": (False, {"retention"}),
+    "clip.split": ("stride", {"split"}),
+    "clip.split_length_s": (5.0, set()),  # files are not split
+    "clip.min_clip_length_s": (1.0, set()),
+    "clip.max_clip_length_s": (30.0, set()),
+    "clip.scene_threshold": (20.0, set()),
+    "clip.max_pixels": (5000, {"clip"}),
+    "clip.max_duration_s": (5.0, {"clip"}),
+    "clip.max_frames": (100, {"clip"}),
+    "clip.max_streams": (5, {"clip"}),
+    "window.window_size": (300, {"window"}),
+    "window.remainder_threshold": (100, {"window"}),
+    "window.sampling_fps": (1.0, {"window"}),
+    "dedupe.mode": ("near", {"dedupe"}),
+    "dedupe.distance": (0.01, set()),  # exact windows are not near ones
+    "caption.model": ("qwen2.5", {"caption", "preview"}),  # its frame factor is another one
+    "caption.revision": ("abc", set()),
+    "caption.prompt_variant": ("av", {"caption"}),
+    "caption.prompt_text": ("", {"caption"}),
+    "caption.prompt_key": ("question", set()),  # a clip with a prompt of its own has a recipe of its own
+    "caption.system_prompt": ("be brief", {"caption"}),
+    "caption.caption_num": (2, {"caption"}),
+    "caption.sampling_params": ({"temperature": 0.2}, {"caption", "enhance"}),
+    "caption.max_output_tokens": (100, {"caption"}),
+    "caption.generate_stage2_caption": (True, {"caption"}),
+    "caption.stage2_prompt_text": ("shorter: ", set()),  # the second stage is off
+    "caption.frame_quality": (80, {"caption", "preview"}),
+    "caption.fp8": (True, set()),
+    "caption.vllm_kwargs": ({"max_model_len": 8192}, set()),
+    "caption.caption_batch_size": (8, set()),
+    "retention.keep_candidate_mode": ("all", {"retention"}),
+    "retention.retention_seed": (1, {"retention"}),
+    "retention.keep_original_sample": (False, {"retention"}),
     "gates.min_words": (5, {"retention"}),
     "gates.max_words": (500, {"retention"}),
     "gates.echo_words": (8, {"retention"}),
@@ -110,25 +120,25 @@ CHANGES: Mapping[str, tuple[Any, set[str]]] = {
     "enhance.drift_min_length_ratio": (0.8, {"drift"}),
     "enhance.drift_max_length_ratio": (3.0, {"drift"}),
     "enhance.drift_max_lost": (0.3, {"drift"}),
+    "preview.target_fps": (2.0, {"preview"}),
+    "preview.target_height": (120, {"preview"}),
+    "preview.quality": (60, {"preview"}),
+    "preview.compression_level": (6, {"preview"}),
+    "preview.preview_format": ("avif", {"preview"}),
+    "preview.preview_source": ("clip", set()),  # target_fps is not above sampling_fps: nothing would be decoded
+    "engine.model_dir": ("weights", set()),
+    "engine.preprocess_dtype": ("float32", set()),
+    "engine.model_does_preprocess": (True, set()),
+    "engine.disable_mmcache": (True, set()),
     "openai.base_urls": (["http://gpu:8000/v1"], set()),
     "openai.api_key_env": ("KEY", set()),
     "openai.timeout_s": (5.0, set()),
     "openai.max_retries": (0, set()),
     "openai.max_concurrency": (1, set()),
     "openai.frames_as": ("images", set()),
-    "target_fps": (2.0, {"preview"}),
-    "target_height": (120, {"preview"}),
-    "quality": (60, {"preview"}),
-    "compression_level": (6, {"preview"}),
-    "preview_format": ("avif", {"preview"}),
-    "preview_source": ("clip", set()),  # target_fps is not above sampling_fps: nothing would be decoded
-    "max_pixels": (5000, {"clip"}),
-    "max_duration_s": (5.0, {"clip"}),
-    "max_frames": (100, {"clip"}),
-    "max_streams": (5, {"clip"}),
-    "clip_timeout_s": (5.0, set()),
-    "worker_memory_mb": (2048, set()),
-    "workers": (3, set()),
+    "decode.workers": (3, set()),
+    "decode.clip_timeout_s": (5.0, set()),
+    "decode.worker_memory_mb": (2048, set()),
 }
 
 
@@ -139,57 +149,59 @@ def test_the_table_names_every_setting() -> None:
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_setting_changes_the_recipes_whose_results_it_changes_and_no_other(name: str) -> None:
     value, kinds = CHANGES[name]
-    group, _, inner = name.partition(".")
-    assert changed_by(Settings.of({group: {inner: value}} if inner else {name: value})) == kinds
+    assert changed_by(Settings.of({name: value})) == kinds
 
 
 @pytest.mark.parametrize(
     ("split", "names"),
     [
-        ("stride", {"split_length_s", "min_clip_length_s"}),
-        ("scenes", {"min_clip_length_s", "max_clip_length_s", "scene_threshold"}),
+        ("stride", {"clip.split_length_s", "clip.min_clip_length_s"}),
+        ("scenes", {"clip.min_clip_length_s", "clip.max_clip_length_s", "clip.scene_threshold"}),
     ],
 )
 def test_the_settings_of_a_split_matter_where_it_is_the_one_in_use(split: str, names: set[str]) -> None:
-    all_names = ("split_length_s", "min_clip_length_s", "max_clip_length_s", "scene_threshold")
+    all_names = ("clip.split_length_s", "clip.min_clip_length_s", "clip.max_clip_length_s", "clip.scene_threshold")
     chosen = {name: CHANGES[name][0] for name in all_names}
-    before = split_recipe(Settings.of({"split": split})).recipe_id
-    changed = {n for n, v in chosen.items() if split_recipe(Settings.of({"split": split, n: v})).recipe_id != before}
+    before = split_recipe(Settings.of({"clip.split": split})).recipe_id
+    changed = {
+        n for n, v in chosen.items() if split_recipe(Settings.of({"clip.split": split, n: v})).recipe_id != before
+    }
     assert changed == names
 
 
 def test_options_of_an_engine_that_change_its_texts_are_part_of_the_recipe() -> None:
-    spec = Settings.of({"fp8": True, "vllm_kwargs": {"dtype": "float16"}}).caption_spec
+    spec = EngineSpec.for_captions(Settings.of({"caption.fp8": True, "caption.vllm_kwargs": {"dtype": "float16"}}))
     options = spec.options("fp8", "engine_kwargs")
     assert options == '{"engine_kwargs":{"dtype":"float16"},"fp8":true}'
     with_options = caption_recipe(Settings.of({}), replace(IDENTITY, options=options))
     assert with_options.recipe_id != caption_recipe(Settings.of({}), IDENTITY).recipe_id
     assert with_options.params["engine_options"] == {"engine_kwargs": {"dtype": "float16"}, "fp8": True}
-    assert Settings.of({}).caption_spec.options("fp8", "engine_kwargs") == ""
+    assert EngineSpec.for_captions(Settings.of({})).options("fp8", "engine_kwargs") == ""
 
 
 def test_the_second_prompt_matters_where_there_is_a_second_stage() -> None:
-    one = Settings.of({"generate_stage2_caption": True})
-    other = Settings.of({"generate_stage2_caption": True, "stage2_prompt_text": "shorter: "})
+    one = Settings.of({"caption.generate_stage2_caption": True})
+    other = Settings.of({"caption.generate_stage2_caption": True, "caption.stage2_prompt_text": "shorter: "})
     assert caption_recipe(one, IDENTITY).recipe_id != caption_recipe(other, IDENTITY).recipe_id
 
 
 def test_the_distance_matters_where_windows_are_collapsed_by_it() -> None:
-    one, other = (Settings.of({"dedupe_windows": "near", "dedupe_distance": distance}) for distance in (0.03, 0.01))
+    one, other = (Settings.of({"dedupe.mode": "near", "dedupe.distance": distance}) for distance in (0.03, 0.01))
     assert dedupe_recipe(one).recipe_id != dedupe_recipe(other).recipe_id
 
 
 def test_the_source_of_previews_matters_where_they_want_more_frames_than_were_sampled() -> None:
-    packed = Settings.of({"target_fps": 4.0})
-    clip = Settings.of({"target_fps": 4.0, "preview_source": "clip"})
+    packed = Settings.of({"preview.target_fps": 4.0})
+    clip = Settings.of({"preview.target_fps": 4.0, "preview.preview_source": "clip"})
     assert preview_recipe(packed).recipe_id != preview_recipe(clip).recipe_id
     assert packed_preview_recipe(clip).recipe_id == preview_recipe(packed).recipe_id
-    not_above = {"target_fps": 4.0, "sampling_fps": 4.0}
+    not_above = {"preview.target_fps": 4.0, "window.sampling_fps": 4.0}
     assert (
-        preview_recipe(Settings.of({**not_above, "preview_source": "clip"})).recipe_id
+        preview_recipe(Settings.of({**not_above, "preview.preview_source": "clip"})).recipe_id
         == preview_recipe(Settings.of(not_above)).recipe_id
     )
-    other_jpegs = Settings.of({"target_fps": 4.0, "preview_source": "clip", "frame_quality": 80, "model": "qwen2.5"})
+    other_frames = {"caption.frame_quality": 80, "caption.model": "qwen2.5"}
+    other_jpegs = Settings.of({"preview.target_fps": 4.0, "preview.preview_source": "clip", **other_frames})
     assert preview_recipe(other_jpegs).recipe_id == preview_recipe(clip).recipe_id  # its frames are not those
 
 
@@ -201,21 +213,21 @@ def test_another_engine_or_model_makes_other_captions_and_enhancements(field: st
 
 
 def test_a_prompt_counts_by_its_text_and_not_by_its_name() -> None:
-    same = Settings.of({"prompt_text": CAPTION_PROMPTS["av"].text})
-    variant = Settings.of({"prompt_variant": "av"})
+    same = Settings.of({"caption.prompt_text": CAPTION_PROMPTS["av"].text})
+    variant = Settings.of({"caption.prompt_variant": "av"})
     assert caption_recipe(same, IDENTITY).recipe_id == caption_recipe(variant, IDENTITY).recipe_id
 
 
 @pytest.mark.parametrize(("one", "other"), [({"temperature": 1}, {"temperature": 1.0}), ({"top_p": 1}, {"top_p": 1.0})])
 def test_a_number_counts_by_its_value_and_not_by_its_spelling(one: dict[str, Any], other: dict[str, Any]) -> None:
-    ids = {caption_recipe(Settings.of({"sampling_params": s}), IDENTITY).recipe_id for s in (one, other)}
+    ids = {caption_recipe(Settings.of({"caption.sampling_params": s}), IDENTITY).recipe_id for s in (one, other)}
     assert len(ids) == 1
 
 
 def test_the_order_of_keys_is_irrelevant() -> None:
     params = {"temperature": 0.5, "top_p": 0.9, "seed": 3}
     backwards = dict(reversed(params.items()))
-    one, other = (caption_recipe(Settings.of({"sampling_params": p}), IDENTITY) for p in (params, backwards))
+    one, other = (caption_recipe(Settings.of({"caption.sampling_params": p}), IDENTITY) for p in (params, backwards))
     assert one.canonical_json == other.canonical_json
     assert Recipe("window", "a", {"x": 1, "y": 2}).recipe_id == Recipe("window", "b", {"y": 2, "x": 1}).recipe_id
 
@@ -235,7 +247,7 @@ def test_the_code_version_is_part_of_the_identity(monkeypatch: pytest.MonkeyPatc
 def test_the_parameters_are_canonical_json_with_the_text_as_it_is() -> None:
     text = window_recipe(Settings.of({})).canonical_json
     assert text == '{"code_version":"1","remainder_threshold":128,"sampling_fps":2.0,"window_size":256}'
-    system = caption_recipe(Settings.of({"system_prompt": 'ü "\\" {x}\n'}), IDENTITY).canonical_json
+    system = caption_recipe(Settings.of({"caption.system_prompt": 'ü "\\" {x}\n'}), IDENTITY).canonical_json
     assert '"system_prompt":"ü \\"\\\\\\" {x}\\n"' in system
     assert json.loads(system)["system_prompt"] == 'ü "\\" {x}\n'
 
@@ -244,6 +256,63 @@ def test_recipe_ids_never_change_by_accident() -> None:
     """A change that changes results changes these on purpose; any other would caption everything again."""
     assert {kind: recipe.recipe_id for kind, recipe in recipes(Settings.of({})).items()} == GOLDEN
     assert original_recipe().recipe_id == GOLDEN_ORIGINAL
+
+
+@pytest.mark.parametrize("case", json.loads(GOLDEN_RECIPES.read_text(encoding="utf-8")))
+def test_an_existing_ledger_is_not_captioned_again(case: Mapping[str, Any]) -> None:
+    """Ids that ledgers hold. They were made before settings had groups."""
+    settings, vision, text = Settings.of(case["settings"]), PINNED["vision"], PINNED["text"]
+    made = {
+        **recipes(settings, vision),
+        "enhance": enhance_recipe(settings, text),
+        "judge": judge_recipe(settings, vision),
+        "caption_with_options": caption_recipe(settings, PINNED["with options"]),
+        "caption_own_prompt": caption_recipe(settings, vision, "What is it?"),
+    }
+    assert {kind: recipe.recipe_id for kind, recipe in made.items()} == case["recipes"]
+
+
+class WithANewSetting(WindowSettings):
+    """The windows as a later version may have them."""
+
+    sharpen: Annotated[int, Later(["window", "caption", "judge", "preview"], first_default=0)] = 0
+
+
+def test_a_new_setting_at_its_default_changes_no_id_and_another_value_does() -> None:
+    before, default, changed = (
+        Settings().model_copy(update={"window": window})
+        for window in (WindowSettings(), WithANewSetting(), WithANewSetting(sharpen=2))
+    )
+    ids = [
+        {kind: recipe.recipe_id for kind, recipe in {**recipes(each), "judge": judge_recipe(each, IDENTITY)}.items()}
+        for each in (before, default, changed)
+    ]
+    assert ids[0] == ids[1]
+    assert {kind for kind in ids[0] if ids[0][kind] != ids[2][kind]} == {"window", "caption", "judge", "preview"}
+    assert window_recipe(changed).params["sharpen"] == 2
+
+
+def test_a_new_default_of_a_later_setting_changes_ids() -> None:
+    class WithANewDefault(WindowSettings):
+        sharpen: Annotated[int, Later(["window"], first_default=0)] = 1
+
+    settings = Settings().model_copy(update={"window": WithANewDefault()})
+    assert window_recipe(settings).recipe_id != window_recipe(Settings()).recipe_id
+
+
+def test_a_new_threshold_of_a_gate_changes_no_id_at_its_default() -> None:
+    class WithANewGate(GateSettings):
+        min_verbs: Annotated[int, Later(["retention"], first_default=0)] = 0
+
+    one, other = (Settings().model_copy(update={"gates": WithANewGate(min_verbs=n)}) for n in (0, 1))
+    assert retention_recipe(one).recipe_id == retention_recipe(Settings()).recipe_id
+    assert retention_recipe(other).recipe_id != retention_recipe(Settings()).recipe_id
+
+
+def test_a_window_is_cut_again_as_its_recipe_says() -> None:
+    window = WindowSettings(window_size=80, remainder_threshold=40, sampling_fps=1.5)
+    recipe = window_recipe(Settings(window=window))
+    assert recorded_window(json.loads(recipe.canonical_json)) == window
 
 
 def test_the_built_in_prompts_never_change_without_their_version() -> None:

@@ -6,9 +6,9 @@ import dagster as dg
 
 from caption_assets.assets.enhanced_captions import enhanced_captions
 from caption_assets.assets.previews import previews
-from caption_assets.export.table import COLUMNS, FORMATS, json_line, write_tables
+from caption_assets.exchange.table import COLUMNS, FORMATS, json_line, write_tables
 from caption_assets.orchestration.declare import video_batch_asset
-from caption_assets.orchestration.pictures import sample_table
+from caption_assets.orchestration.metadata import sample_table
 from caption_assets.orchestration.resources import RootResource
 from caption_assets.orchestration.stage import stage
 

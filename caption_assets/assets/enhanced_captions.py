@@ -8,18 +8,20 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from caption_assets.assets.vl_captions import vl_captions
-from caption_assets.captioning.drifting import drift_limits, drift_rows
 from caption_assets.captioning.enhancing import EnhanceJob, EnhanceTask, enhance_stream
 from caption_assets.captioning.stream import FramesOf
+from caption_assets.engines.protocol import EngineSpec
 from caption_assets.ids import CandidateId, WindowId
-from caption_assets.orchestration.asking import ask_engine
 from caption_assets.orchestration.declare import video_batch_asset
-from caption_assets.orchestration.frames import frames_when_asked
-from caption_assets.orchestration.pictures import sample_table
+from caption_assets.orchestration.metadata import sample_table
 from caption_assets.orchestration.resources import EngineResource, RootResource, SettingsResource
-from caption_assets.orchestration.stage import StageRun, stage
-from caption_assets.recipes import Recipe, drift_recipe, enhance_recipe, on_drift_recipe
+from caption_assets.orchestration.stage import stage
+from caption_assets.pipeline.drift_checks import drift_rows
+from caption_assets.pipeline.engine_run import ask_engine
+from caption_assets.pipeline.frames import frames_when_asked
+from caption_assets.pipeline.stage_run import StageRun
 from caption_assets.settings import Settings
+from caption_assets.settings.recipes import Recipe, drift_recipe, enhance_recipe, on_drift_recipe
 
 Row = Mapping[str, object]
 
@@ -52,7 +54,7 @@ def enhanced_captions(
                 run.activate(NO_ENHANCEMENT)
                 context.log.info(f"{run.batch}: enhancement is off")
             return
-        recipe = enhance_recipe(values, engine.identify(values.enhance_spec))
+        recipe = enhance_recipe(values, engine.loaded.identify(EngineSpec.for_enhancement(values)))
         for run in runs:
             run.activate(recipe)
         to_rewrite = {run: _to_rewrite(run) for run in runs}
@@ -63,7 +65,7 @@ def enhanced_captions(
             run.new = len(asked[run.batch] - failed)
             run.reused = run.expected - run.new - run.failed
             run.metadata |= _pictures(run, recipe, kept)
-            run.metadata |= _check_drift(run, recipe, kept, values, sees_frames=engine.entry.text_from_frames)
+            run.metadata |= _check_drift(run, recipe, kept, values, sees_frames=engine.loaded.entry.text_from_frames)
             run.metadata |= _skips(run)
 
 
@@ -107,16 +109,15 @@ def _enhance(
         if tasks:
             totals[run] = len(tasks)
     ask_engine(
-        engine,
-        settings.enhance_spec,
+        engine.loaded,
+        EngineSpec.for_enhancement(settings),
         totals,
         "enhanced_captions",
         lambda stream: enhance_stream(
             stream,
             jobs,
-            prompt=recipe.prompts[0].text,
-            sampling=settings.sampling_params,
-            max_tokens=settings.enhance.max_output_tokens,
+            enhance=settings.enhance,
+            sampling=settings.caption.sampling_params,
             run_id=next(iter(totals)).run_id,
             clock=lambda: datetime.now(UTC),
         ),
@@ -128,7 +129,7 @@ def _frames(
     run: StageRun, engine: EngineResource, settings: Settings, tasks: Sequence[EnhanceTask], kept: Sequence[Row]
 ) -> FramesOf | None:
     """Return where frames come from, for an engine that has no language model."""
-    if not engine.entry.text_from_frames:
+    if not engine.loaded.entry.text_from_frames:
         return None
     wanted = {task.window_id for task in tasks}
     rows = [row for row in kept if row["window_id"] in wanted]
@@ -160,7 +161,7 @@ def _check_drift(
         run.ledger.named("batch_drift_work", **names),
         known,
         rule.recipe_id,
-        drift_limits(settings),
+        settings.enhance,
         sees_frames=sees_frames,
         run_id=run.run_id,
         now=datetime.now(UTC),

@@ -10,14 +10,14 @@ import dagster as dg
 from caption_assets.assets.windows import windows
 from caption_assets.ids import ClipId, RecipeId, WindowId
 from caption_assets.orchestration.declare import video_batch_asset
-from caption_assets.orchestration.frames import ensure_frames, places_of_clips
-from caption_assets.orchestration.pictures import MAX_PICTURE_BYTES, picture, sample_table
+from caption_assets.orchestration.metadata import MAX_PICTURE_BYTES, picture, sample_table
 from caption_assets.orchestration.resources import RootResource, SettingsResource
-from caption_assets.orchestration.stage import StageRun, recipe_rows, stage
-from caption_assets.recipes import packed_preview_recipe, preview_recipe, previews_decode_again
+from caption_assets.orchestration.stage import stage
+from caption_assets.pipeline.frames import ensure_frames, places_of_clips
+from caption_assets.pipeline.stage_run import StageRun, recipe_rows
 from caption_assets.settings import Settings
+from caption_assets.settings.recipes import packed_preview_recipe, preview_recipe, previews_decode_again
 from caption_assets.video.frame_store import ClipFile, ClipPlace, find_file
-from caption_assets.video.limits import preview_rule, probe_limits, worker_limits
 from caption_assets.video.preview_format import FORMATS, format_of
 from caption_assets.video.preview_job import (
     ClipPreviewJob,
@@ -28,7 +28,7 @@ from caption_assets.video.preview_job import (
     write_clip_previews,
     write_preview,
 )
-from caption_assets.video.workers import WorkerFailure, map_clips
+from caption_assets.video.workers import WorkerFailure, map_jobs
 
 Row = Mapping[str, Any]
 Results = Iterator[dict[str, list[dict[str, object]]]]
@@ -41,7 +41,7 @@ def previews(context: dg.AssetExecutionContext, root: RootResource, settings: Se
     """A small moving picture of each window for people to look at, never upscaled, and a still one for lists.
 
     Made from the packed frames, so nothing is decoded, unless more pictures a second are wanted than were sampled and
-    `preview_source` is `clip`. A preview whose file was deleted is made again.
+    `preview.preview_source` is `clip`. A preview whose file was deleted is made again.
     """
     values = settings.values()
     for batch in context.partition_keys:
@@ -65,7 +65,7 @@ class _Making:
 
     def __init__(self, run: StageRun, settings: Settings) -> None:
         self._run, self._settings = run, settings
-        self._rule = preview_rule(settings)
+        self._rule = settings.preview
         self._folder = run.root.previews(run.batch)
         self._recipe = preview_recipe(settings).recipe_id
         self._packed_recipe = packed_preview_recipe(settings)
@@ -125,7 +125,7 @@ class _Making:
             for row in rows
             if (window := WindowId(str(row["window_id"]))) in there
         ]
-        for job, result in map_clips(write_preview, jobs, **worker_limits(settings, len(jobs))):
+        for job, result in map_jobs(write_preview, jobs, settings.decode):
             made = MadePreview(problem=result.reason) if isinstance(result, WorkerFailure) else result
             yield self._recorded(job.window_id, recipe, made)
 
@@ -141,8 +141,7 @@ class _Making:
                 lost.update({row["window_id"]: _instead(CLIP_GONE) for row in members})
             else:
                 jobs.append(self._clip_job(file, members))
-        settings = self._settings
-        for job, result in map_clips(write_clip_previews, jobs, **worker_limits(settings, len(jobs))):
+        for job, result in map_jobs(write_clip_previews, jobs, self._settings.decode):
             every = all_failed(job, result.reason) if isinstance(result, WorkerFailure) else result
             for window, made in zip(job.windows, every.windows, strict=True):
                 if made.problem is None:
@@ -183,7 +182,7 @@ class _Making:
             ),
             folder=self._folder,
             rule=self._rule,
-            limits=probe_limits(self._settings),
+            limits=self._settings.clip,
         )
 
     def _recorded(self, window: WindowId, recipe: RecipeId, made: MadePreview) -> dict[str, list[dict[str, object]]]:

@@ -9,19 +9,19 @@ import dagster as dg
 
 from caption_assets.ids import ClipId
 from caption_assets.orchestration.declare import video_batch_asset
-from caption_assets.orchestration.pictures import sample_table
+from caption_assets.orchestration.metadata import sample_table
 from caption_assets.orchestration.resources import RootResource, SettingsResource
-from caption_assets.orchestration.stage import StageRun, stage
-from caption_assets.recipes import Recipe, clip_recipe, split_recipe
+from caption_assets.orchestration.stage import stage
+from caption_assets.pipeline.stage_run import StageRun
 from caption_assets.settings import Settings
+from caption_assets.settings.recipes import Recipe, clip_recipe, split_recipe
 from caption_assets.uploads.batches import SIDECAR_TIMES, FoundFile, find_files, is_recorded
 from caption_assets.uploads.inspect import InspectJob, inspect_file
 from caption_assets.uploads.register import clip_row, split_rows, upload_row
 from caption_assets.uploads.sidecar import SidecarError, read_columns, read_original_caption
-from caption_assets.video.limits import probe_limits, split_rule, worker_limits
 from caption_assets.video.scenes import check_scene_detection
 from caption_assets.video.split_job import FileSplit, SplitJob, split_file
-from caption_assets.video.workers import WorkerFailure, map_clips
+from caption_assets.video.workers import WorkerFailure, map_jobs
 
 GONE = "the file is not in uploads/ any more"
 PART_COLUMNS = ("path", "start_s", "end_s", "n_frames", "cut_score", "clip_id")
@@ -32,11 +32,11 @@ def raw_clips(context: dg.AssetExecutionContext, root: RootResource, settings: S
     """The clips of a batch: identity by content, facts from packets and decoded frames, `ok` or `quarantined`.
 
     One pass over the packets of each file that is new or has changed. A file that cannot be used is a row with the
-    reason, and the rest of the batch goes on. With the setting `split` on, a file is then split into clips: for a
+    reason, and the rest of the batch goes on. With the setting `clip.split` on, a file is then split into clips: for a
     stride by its times, for scenes by decoding all of it at a small size.
     """
     values = settings.values()
-    if values.split == "scenes":
+    if values.clip.split == "scenes":
         check_scene_detection()
     for batch in context.partition_keys:
         with stage(context, root, "raw_clips", batch, "file") as run:
@@ -61,7 +61,7 @@ def raw_clips(context: dg.AssetExecutionContext, root: RootResource, settings: S
                 context.log.warning(f"{batch}/{row['path']}: not split into clips: {row['error']}")
             shown = ("path", "status", "error", "n_frames", "duration_s", "fps", "codec", "flags")
             run.metadata["files"] = sample_table(bad + rows, shown)
-            if values.split != "none":
+            if values.clip.split != "none":
                 run.metadata["clips"] = sample_table(run.ledger.named("batch_parts", batch=batch), PART_COLUMNS)
             if unsplit:
                 run.metadata["files not split"] = sample_table(unsplit, ("path", "error"))
@@ -128,8 +128,8 @@ def _inspect(
         if file.problem is not None:
             now = datetime.now(UTC)
             yield {"uploads": [upload_row(run.batch, file, None, file.problem, {}, recipe.recipe_id, run.run_id, now)]}
-    jobs = [InspectJob(f.path, folder / f.path, probe_limits(settings)) for f in files if f.problem is None]
-    for job, result in map_clips(inspect_file, jobs, **worker_limits(settings, len(jobs))):
+    jobs = [InspectJob(f.path, folder / f.path, settings.clip) for f in files if f.problem is None]
+    for job, result in map_jobs(inspect_file, jobs, settings.decode):
         file, now = by_path[job.path], datetime.now(UTC)
         problem = result.reason if isinstance(result, WorkerFailure) else None
         inspected = None if isinstance(result, WorkerFailure) else result
@@ -151,7 +151,7 @@ def _split(run: StageRun, settings: Settings) -> set[str]:
 def _split_files(
     run: StageRun, files: Sequence[Mapping[str, Any]], settings: Settings
 ) -> Iterator[dict[str, list[dict[str, object]]]]:
-    recipe, rule = split_recipe(settings).recipe_id, split_rule(settings)
+    recipe = split_recipe(settings).recipe_id
     by_source = {row["clip_id"]: row for row in files}
     jobs = [
         SplitJob(
@@ -159,12 +159,11 @@ def _split_files(
             location=run.root.uploads / run.batch / row["path"],
             expected_bytes=row["file_bytes"],
             expected_mtime_ns=row["mtime_ns"],
-            rule=rule,
-            limits=probe_limits(settings),
+            clip=settings.clip,
         )
         for row in files
     ]
-    for job, result in map_clips(split_file, jobs, **worker_limits(settings, len(jobs))):
+    for job, result in map_jobs(split_file, jobs, settings.decode):
         split = FileSplit(problem=result.reason) if isinstance(result, WorkerFailure) else result
         clips, manifest = split_rows(by_source[job.source], split, recipe, run.run_id, datetime.now(UTC))
         yield {"clips": clips, "clip_sets": [manifest]}

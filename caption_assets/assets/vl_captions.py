@@ -8,30 +8,30 @@ import dagster as dg
 
 from caption_assets.assets.windows import windows
 from caption_assets.captioning.plan import first_stage_tasks, original_row, second_stage_tasks
-from caption_assets.captioning.stream import Job, caption_stream
-from caption_assets.captioning.tasks import Ask
-from caption_assets.engines.protocol import EngineIdentity
+from caption_assets.captioning.stream import Asks, Job, caption_stream
+from caption_assets.engines.protocol import EngineIdentity, EngineSpec
 from caption_assets.ids import RecipeId, TaskId, WindowId
 from caption_assets.ledger.database import LedgerError
-from caption_assets.orchestration.asking import ask_engine
-from caption_assets.orchestration.collapsing import collapsed_windows
-from caption_assets.orchestration.deciding import decide_batch
 from caption_assets.orchestration.declare import video_batch_asset
-from caption_assets.orchestration.frames import frames_when_asked
 from caption_assets.orchestration.gate_history import gate_numbers, gates_over_batches
-from caption_assets.orchestration.judging import judge_batch
-from caption_assets.orchestration.pictures import bars, histogram, sample_table
-from caption_assets.orchestration.prompting import (
+from caption_assets.orchestration.metadata import bars, histogram, sample_table
+from caption_assets.orchestration.resources import EngineResource, RootResource, SettingsResource
+from caption_assets.orchestration.stage import stage
+from caption_assets.pipeline.clip_prompts import (
     activate_for_clips,
     check_prompt_key,
     prompts_of_clips,
     recipes_of_clips,
 )
-from caption_assets.orchestration.resources import EngineResource, RootResource, SettingsResource
-from caption_assets.orchestration.stage import StageRun, recipe_rows, stage
-from caption_assets.recipes import Recipe, caption_recipe, original_recipe, retention_recipe
+from caption_assets.pipeline.dedupe import collapsed_windows
+from caption_assets.pipeline.engine_run import ask_engine
+from caption_assets.pipeline.frames import frames_when_asked
+from caption_assets.pipeline.judge import judge_batch
+from caption_assets.pipeline.retain import decide_batch
+from caption_assets.pipeline.stage_run import StageRun, recipe_rows
 from caption_assets.retention import GATES
 from caption_assets.settings import Settings
+from caption_assets.settings.recipes import Recipe, caption_recipe, original_recipe, retention_recipe
 
 KEY = dg.AssetKey("vl_captions")
 
@@ -46,7 +46,7 @@ def vl_captions(
     next run makes it again.
     """
     values = settings.values()
-    identity = engine.identify(values.caption_spec)
+    identity = engine.loaded.identify(EngineSpec.for_captions(values))
     recipe = caption_recipe(values, identity)
     with ExitStack() as stages:
         runs = [
@@ -60,10 +60,10 @@ def vl_captions(
         asked = _caption(runs, engine, values, [recipe, *(each for some in own.values() for each in some.values())])
         for run in runs:
             made = run.ledger.named("current_candidates", batch=run.batch)
-            judge_batch(run, engine, values, made)
+            judge_batch(run, engine.loaded, values, made)
             decide_batch(run.ledger, run.batch, made, values, run.run_id)
             _count(run, asked[run.batch])
-            context.log.info(f"{run.batch}: captions by {recipe.name}, engine {engine.entry.name}")
+            context.log.info(f"{run.batch}: captions by {recipe.name}, engine {engine.loaded.entry.name}")
             run.metadata |= _pictures(run, context.instance, recipe, made)
 
 
@@ -75,7 +75,9 @@ def _own_recipes(run: StageRun, settings: Settings, identity: EngineIdentity, re
         return {}
     n_own, n_others = len(prompts.own), prompts.n_others
     run.metadata |= {"clips with a prompt of their own": n_own, "clips with the prompt of the settings": n_others}
-    run.log.info(f"{run.batch}: {n_own} clips have their prompt from {settings.prompt_key!r}, {n_others} from settings")
+    run.log.info(
+        f"{run.batch}: {n_own} clips have their prompt from {settings.caption.prompt_key!r}, {n_others} from settings"
+    )
     if prompts.n_ambiguous:
         run.log.warning(
             f"{run.batch}: {prompts.n_ambiguous} clips lie in it twice with other prompts; the first counts"
@@ -86,8 +88,8 @@ def _own_recipes(run: StageRun, settings: Settings, identity: EngineIdentity, re
 def _prepare(run: StageRun, settings: Settings, recipe: Recipe, own: Mapping[str, Recipe]) -> None:
     """Make the recipes current and enter captions that came with the videos."""
     run.activate(recipe, retention_recipe(settings))
-    activate_for_clips(run.ledger, run.batch, own, settings.prompt_key, run.run_id)
-    if settings.keep_original_sample:
+    activate_for_clips(run.ledger, run.batch, own, settings.caption.prompt_key, run.run_id)
+    if settings.retention.keep_original_sample:
         _keep_originals(run)
 
 
@@ -95,7 +97,8 @@ def _caption(
     runs: Sequence[StageRun], engine: EngineResource, settings: Settings, recipes: Sequence[Recipe]
 ) -> dict[str, set[object]]:
     """Caption what all batches lack, through one queue; return the windows that were asked for, per batch."""
-    asks = {recipe.recipe_id: _ask(settings, recipe) for recipe in recipes}
+    caption = settings.caption
+    asks = {recipe.recipe_id: caption.asking(recipe.prompts[0].text) for recipe in recipes}
     planned: set[TaskId] = set()
     jobs, totals = [], {}
     for run in runs:
@@ -105,16 +108,16 @@ def _caption(
             totals[run] = total
     asked: dict[str, set[object]] = {job.batch: {task.window_id for task in job.tasks} for job in jobs}
     ask_engine(
-        engine,
-        settings.caption_spec,
+        engine.loaded,
+        EngineSpec.for_captions(settings),
         totals,
         "caption_candidates",
-        lambda stream: caption_stream(stream, jobs, asks, runs[0].run_id, two_stages=settings.generate_stage2_caption),
+        lambda stream: caption_stream(stream, jobs, asks, runs[0].run_id, two_stages=caption.generate_stage2_caption),
     )
     return asked
 
 
-def _job(run: StageRun, settings: Settings, asks: Mapping[RecipeId, Ask], planned: set[TaskId]) -> tuple[Job, int]:
+def _job(run: StageRun, settings: Settings, asks: Asks, planned: set[TaskId]) -> tuple[Job, int]:
     """Return the tasks of a batch and how many candidates they make at most.
 
     asks: the recipes that this run has made current. planned: tasks of other batches of this run, which may have the
@@ -131,25 +134,15 @@ def _job(run: StageRun, settings: Settings, asks: Mapping[RecipeId, Ask], planne
         )
     made = run.ledger.named("current_candidates", batch=run.batch)
     wanted = {WindowId(str(row["window_id"])): RecipeId(str(row["recipe_id"])) for row in work}
-    first = first_stage_tasks(wanted, made, settings.caption_num)
-    second = second_stage_tasks(wanted, made) if settings.generate_stage2_caption else []
+    first = first_stage_tasks(wanted, made, settings.caption.caption_num)
+    second = second_stage_tasks(wanted, made) if settings.caption.generate_stage2_caption else []
     tasks = [task for task in (*first, *second) if task.task_id not in planned]
     planned |= {task.task_id for task in tasks}
     needed = {task.window_id for task in tasks}
     rows = [row for row in work if row["window_id"] in needed]
-    stages = 2 if settings.generate_stage2_caption else 1
+    stages = 2 if settings.caption.generate_stage2_caption else 1
     total = sum(len(task.slots) * (stages if task.stage == 1 else 1) for task in tasks)
     return Job(run.batch, tasks, frames_when_asked(run.root, run.ledger, run.batch, rows, settings)), total
-
-
-def _ask(settings: Settings, recipe: Recipe) -> Ask:
-    return Ask(
-        prompt=recipe.prompts[0].text,
-        system_prompt=settings.system_prompt,
-        sampling=settings.sampling_params,
-        max_tokens=settings.max_output_tokens,
-        stage2_prompt=settings.stage2_prompt_text,
-    )
 
 
 def _keep_originals(run: StageRun) -> None:

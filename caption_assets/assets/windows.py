@@ -9,20 +9,20 @@ import dagster as dg
 
 from caption_assets.assets.raw_clips import raw_clips
 from caption_assets.ids import ClipId
-from caption_assets.orchestration.collapsing import collapsed_windows, record_duplicates
 from caption_assets.orchestration.declare import video_batch_asset
-from caption_assets.orchestration.frames import frames_of_clip
-from caption_assets.orchestration.pictures import histogram, picture, sample_table
+from caption_assets.orchestration.metadata import histogram, picture, sample_table
 from caption_assets.orchestration.resources import RootResource, SettingsResource
-from caption_assets.orchestration.stage import StageRun, stage
-from caption_assets.recipes import dedupe_recipe, window_recipe
+from caption_assets.orchestration.stage import stage
+from caption_assets.pipeline.dedupe import collapsed_windows, record_duplicates
+from caption_assets.pipeline.frames import frames_of_clip
+from caption_assets.pipeline.stage_run import StageRun
 from caption_assets.settings import Settings
-from caption_assets.video.cutting import CutJob, FileClip, cut_clip, not_cut
-from caption_assets.video.limits import pack_rule, probe_limits, window_rule, worker_limits
-from caption_assets.video.pack import pack_path, read_pack
+from caption_assets.settings.recipes import dedupe_recipe, window_recipe
+from caption_assets.video.contact_sheet import frame_strip
+from caption_assets.video.pack import PackRule, pack_path, read_pack
 from caption_assets.video.rows import window_rows
-from caption_assets.video.strip import frame_strip
-from caption_assets.video.workers import WorkerFailure, map_clips
+from caption_assets.video.window_job import CutJob, FileClip, cut_clip, not_cut
+from caption_assets.video.workers import WorkerFailure, map_jobs
 
 
 @video_batch_asset(kinds={"ffmpeg", "parquet"}, table="windows", code_kind="window", deps=[raw_clips])
@@ -30,7 +30,7 @@ def windows(context: dg.AssetExecutionContext, root: RootResource, settings: Set
     """Runs of 256 frames of each clip, with the frames sampled from them packed as JPEG.
 
     Every file is decoded once for all clips in it, several files side by side. A clip that is in another batch too is
-    not decoded again. A window that looks like the one before it is collapsed into it, as `dedupe_windows` says: it is
+    not decoded again. A window that looks like the one before it is collapsed into it, as `dedupe.mode` says: it is
     not captioned.
     """
     values = settings.values()
@@ -54,7 +54,7 @@ def windows(context: dg.AssetExecutionContext, root: RootResource, settings: Set
 
 def _jobs(run: StageRun, settings: Settings) -> list[CutJob]:
     """Return the files with clips that have no complete window set under the current recipe: a job for each file."""
-    recipe, rule, pack = window_recipe(settings), window_rule(settings), pack_rule(settings)
+    recipe, pack = window_recipe(settings), PackRule.of(settings.caption)
     by_path = groupby(run.ledger.named("windows_to_cut", batch=run.batch), key=lambda row: str(row["path"]))
     files = [(path, list(clips)) for path, clips in by_path]
     return [
@@ -64,17 +64,17 @@ def _jobs(run: StageRun, settings: Settings) -> list[CutJob]:
             expected_bytes=int(str(clips[0]["bytes"])),
             expected_mtime_ns=int(str(clips[0]["mtime_ns"])),
             window_recipe=recipe.recipe_id,
-            window_rule=rule,
+            window_rule=settings.window,
             pack_rule=pack,
             folder=run.root.frames(run.batch),
-            limits=probe_limits(settings),
+            limits=settings.clip,
         )
         for path, clips in files
     ]
 
 
 def _cut(run: StageRun, jobs: Sequence[CutJob], settings: Settings) -> Iterator[dict[str, list[dict[str, object]]]]:
-    for job, result in map_clips(cut_clip, jobs, **worker_limits(settings, len(jobs))):
+    for job, result in map_jobs(cut_clip, jobs, settings.decode):
         cuts = not_cut(job, result.reason) if isinstance(result, WorkerFailure) else result
         now = datetime.now(UTC)
         made = [window_rows(cut.clip_id, job.window_recipe, cut, run.run_id, now) for cut in cuts]
@@ -126,6 +126,6 @@ def _first_pack(run: StageRun, rows: Sequence[Mapping[str, object]], settings: S
     window, clip = str(rows[0]["window_id"]), rows[0]["clip_id"]
     files = run.ledger.named("batch_clip_files", batch=run.batch)
     batches = [run.batch, *(str(file["batch"]) for file in files if file["clip_id"] == clip)]
-    pack = pack_rule(settings).pack_id
+    pack = PackRule.of(settings.caption).pack_id
     paths = (pack_path(run.root.frames(batch), window, pack) for batch in batches)
     return next((path for path in paths if path.is_file()), None)

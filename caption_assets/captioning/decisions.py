@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from datetime import datetime
+from typing import Self
 
 from caption_assets import ids
 from caption_assets.captioning.tasks import GOOD_STATUSES
@@ -16,18 +17,25 @@ from caption_assets.ids import RecipeId, WindowId
 from caption_assets.retention import GATES, Candidate, Comparison, Echo, decide
 from caption_assets.retention.gates import first_failure, gate_parameters
 from caption_assets.retention.model import MODEL, SUPERSEDED
+from caption_assets.settings import Settings
+from caption_assets.settings.groups import GateSettings, RetentionSettings
+from caption_assets.settings.recipes import retention_recipe
 
 Row = Mapping[str, object]
 
 
 @dataclass(frozen=True)
 class RetentionRule:
-    """A retention recipe as `decide` takes it. gates: thresholds by the names that `decide` takes."""
+    """A retention recipe and the settings that it names."""
 
     recipe_id: RecipeId
-    policy: str
-    seed: int = 0
-    gates: Mapping[str, object] = field(default_factory=dict)
+    retention: RetentionSettings
+    gates: GateSettings
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Return the rule of `settings`."""
+        return cls(retention_recipe(settings).recipe_id, settings.retention, settings.gates)
 
 
 @dataclass(frozen=True)
@@ -69,11 +77,11 @@ def decision_rows(
         return []
     decision = decide(
         _as_candidates(candidates, rule, around),
-        rule.policy,
+        rule.retention.keep_candidate_mode,
         window_id=window,
-        seed=rule.seed,
+        seed=rule.retention.retention_seed,
         reference=reference,
-        **rule.gates,
+        **rule.gates.parameters,
     )
     set_hash = candidate_set_hash(candidates)
     shared = {
@@ -83,7 +91,7 @@ def decision_rows(
         "policy_recipe_id": rule.recipe_id,
         "candidate_set_sha256": set_hash,
         "reference_sha256": None if reference is None else hashlib.sha256(reference.encode()).hexdigest(),
-        "policy": rule.policy,
+        "policy": rule.retention.keep_candidate_mode,
         "decided_by": "policy",
         "run_id": run_id,
         "created_at": now,
@@ -104,7 +112,7 @@ def decision_rows(
 
 def valid_candidates(candidates: Sequence[Row], rule: RetentionRule, around: Surroundings) -> list[tuple[str, str]]:
     """Return the id and text of each of `candidates`, as `decision_rows` takes them, that passes the gates."""
-    limits = gate_parameters(rule.gates, GATES)
+    limits = gate_parameters(rule.gates.parameters, GATES)
     judged = _as_candidates(candidates, rule, around)
     return [(c.candidate_id, c.text) for c in judged if first_failure(c, limits, GATES) is None]
 
@@ -112,7 +120,7 @@ def valid_candidates(candidates: Sequence[Row], rule: RetentionRule, around: Sur
 def _as_candidates(candidates: Sequence[Row], rule: RetentionRule, around: Surroundings) -> list[Candidate]:
     """Return `candidates` as retention takes them; those with a second stage that passes the gates are superseded."""
     plain = {str(c["candidate_id"]): _as_candidate(c, around) for c in candidates}
-    limits = gate_parameters(rule.gates, GATES)
+    limits = gate_parameters(rule.gates.parameters, GATES)
     refined = {
         c["parent_candidate_id"]
         for c in candidates

@@ -11,24 +11,12 @@ from typing import Literal
 
 from caption_assets.captioning.facts import Facts, Name, Quantity, same_value, supports_content
 from caption_assets.captioning.lexicon import FIRST_PERSON, KNOWN_WORDS, TASK_OPENINGS, TASK_WORDS
+from caption_assets.settings.groups import EnhanceSettings
 
 DriftStatus = Literal["ok", "drifted", "unchanged"]
 
 FEW_CAPITALS = 0.2
 """Above this share of capitals inside sentences, capitals do not tell names: German writes every noun with one."""
-
-
-@dataclass(frozen=True)
-class DriftLimits:
-    """What an enhancement may do.
-
-    min_length_ratio, max_length_ratio: its words, divided by those of the source. max_lost: share of the content words
-    of the source that it may lose.
-    """
-
-    min_length_ratio: float = 0.5
-    max_length_ratio: float = 5.0
-    max_lost: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -46,7 +34,7 @@ class Drift:
 
 
 def check_drift(
-    enhanced: str, source: str, others: Iterable[str], limits: DriftLimits, *, sees_frames: bool = False
+    enhanced: str, source: str, others: Iterable[str], limits: EnhanceSettings, *, sees_frames: bool = False
 ) -> Drift:
     """Compare an enhanced caption with its source and the other candidates of the window, which bear out as much.
 
@@ -223,18 +211,18 @@ def _must_be_kept(quantity: Quantity, *, english: bool) -> bool:
     return _in_digits(quantity) or (english and quantity.unit is not None)
 
 
-def _length_reason(ratio: float, limits: DriftLimits, *, sees_frames: bool) -> list[str]:
-    if ratio < limits.min_length_ratio:
-        return [f"length ratio {ratio:.2f} below {limits.min_length_ratio:g}"]
-    if ratio > limits.max_length_ratio and not sees_frames:
-        return [f"length ratio {ratio:.2f} above {limits.max_length_ratio:g}"]
+def _length_reason(ratio: float, limits: EnhanceSettings, *, sees_frames: bool) -> list[str]:
+    if ratio < limits.drift_min_length_ratio:
+        return [f"length ratio {ratio:.2f} below {limits.drift_min_length_ratio:g}"]
+    if ratio > limits.drift_max_length_ratio and not sees_frames:
+        return [f"length ratio {ratio:.2f} above {limits.drift_max_length_ratio:g}"]
     return []
 
 
-def _lost_reason(findings: Mapping[str, object], limits: DriftLimits) -> list[str]:
+def _lost_reason(findings: Mapping[str, object], limits: EnhanceSettings) -> list[str]:
     share, words = findings.get("lost_share"), findings.get("lost_words")
-    if isinstance(share, float) and share > limits.max_lost:
-        return [f"lost {share:.0%} of the content, above {limits.max_lost:.0%}: {_listed(words)}"]
+    if isinstance(share, float) and share > limits.drift_max_lost:
+        return [f"lost {share:.0%} of the content, above {limits.drift_max_lost:.0%}: {_listed(words)}"]
     return []
 
 

@@ -9,6 +9,7 @@ from caption_assets.captioning.stream import FramesOf, Stream, answer_each
 from caption_assets.captioning.tasks import generation_columns
 from caption_assets.engines.protocol import Completion, Message, PackedFrames, Request
 from caption_assets.ids import CandidateId, RecipeId, TaskId, WindowId
+from caption_assets.settings.groups import EnhanceSettings
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,8 @@ def enhance_stream(
     stream: Stream,
     jobs: Iterable[EnhanceJob],
     *,
-    prompt: str,
+    enhance: EnhanceSettings,
     sampling: Mapping[str, object],
-    max_tokens: int,
     run_id: str,
     clock: Callable[[], datetime],
 ) -> Iterator[tuple[str, dict[str, object]]]:
@@ -65,22 +65,22 @@ def enhance_stream(
                 if isinstance(frames, str):
                     yield (job.batch, task), frames
                 else:
-                    yield (job.batch, task), enhance_request(task, prompt, sampling, max_tokens, frames)
+                    yield (job.batch, task), enhance_request(task, enhance, sampling, frames)
 
     for (batch, task), completion in answer_each(stream, asked()):
         yield batch, enhanced_row(task, completion, task.seed(sampling), run_id, clock())
 
 
 def enhance_request(
-    task: EnhanceTask, prompt: str, sampling: Mapping[str, object], max_tokens: int, frames: PackedFrames | None
+    task: EnhanceTask, enhance: EnhanceSettings, sampling: Mapping[str, object], frames: PackedFrames | None
 ) -> Request:
     """Return the request: the prompt as the system turn, the caption as the user's."""
     return Request(
         request_id=task.task_id,
         purpose="enhance",
-        messages=(Message("system", prompt), Message("user", task.caption)),
+        messages=(Message("system", enhance.prompt.text), Message("user", task.caption)),
         seeds=[task.seed(sampling)],
-        max_tokens=max_tokens,
+        max_tokens=enhance.max_output_tokens,
         sampling={name: value for name, value in sampling.items() if name != "seed"},
         frames=frames,
     )

@@ -12,24 +12,14 @@ from datetime import datetime
 from itertools import permutations
 
 from caption_assets import ids
-from caption_assets.captioning.prompts import Prompt
 from caption_assets.captioning.tasks import generation_columns
 from caption_assets.engines.protocol import Completion, Message, PackedFrames, Request
 from caption_assets.ids import RecipeId, WindowId
 from caption_assets.retention import Comparison
+from caption_assets.settings.prompts import Prompt
+from caption_assets.settings.recipes import JUDGE_MAX_TOKENS, JUDGE_SAMPLING
 
 Row = Mapping[str, object]
-
-JUDGE_PROMPT = Prompt(
-    "judge",
-    1,
-    "Here are two captions of this video.\n\nA: {first}\n\nB: {second}\n\nWhich one describes better what the pictures "
-    "show? Prefer the one that says nothing that is not there; of two that are true, the one that says more. Answer "
-    "with one letter, A or B.",
-)
-
-MAX_TOKENS = 8
-SAMPLING: Mapping[str, object] = {"temperature": 0.0}
 
 FIRST, SECOND = "first", "second"
 _ANSWER = re.compile(r"(?<![^\W_])([AB])(?![^\W_])")
@@ -89,8 +79,8 @@ def judge_request(pair: Pair, prompt: Prompt, frames: PackedFrames) -> Request:
         purpose="judge",
         messages=(Message("user", text, with_video=True),),
         seeds=[pair.seed],
-        max_tokens=MAX_TOKENS,
-        sampling=SAMPLING,
+        max_tokens=JUDGE_MAX_TOKENS,
+        sampling=JUDGE_SAMPLING,
         frames=frames,
     )
 

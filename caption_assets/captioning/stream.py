@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from caption_assets.captioning.tasks import (
-    Ask,
     Task,
     candidate_row,
     first_request,
@@ -21,6 +20,7 @@ from caption_assets.captioning.tasks import (
 )
 from caption_assets.engines.protocol import Completion, PackedFrames, Request
 from caption_assets.ids import RecipeId, WindowId
+from caption_assets.settings.groups import CaptionSettings
 
 NO_ANSWER = "the engine gave no answer"
 
@@ -29,6 +29,9 @@ Item = TypeVar("Item")
 
 FramesOf = Callable[[WindowId], PackedFrames | str]
 """Returns a window's frames, or the reason why there are none."""
+
+Asks = Mapping[RecipeId, CaptionSettings]
+"""What each caption recipe asks, of every window that it is the recipe of."""
 
 Stream = Callable[[Iterable[Request | None]], Iterator[Completion]]
 """What an engine does: requests in, completions out (`Engine.stream`)."""
@@ -44,11 +47,11 @@ class Job:
 
 
 def caption_stream(
-    stream: Stream, jobs: Iterable[Job], asks: Mapping[RecipeId, Ask], run_id: str, *, two_stages: bool = False
+    stream: Stream, jobs: Iterable[Job], asks: Asks, run_id: str, *, two_stages: bool = False
 ) -> Iterator[tuple[str, Row]]:
     """Yield the batch and the candidate row of every slot of every task, in the order in which the engine finishes.
 
-    asks: what each caption recipe asks. two_stages: each good first caption is refined at once, which is one more row.
+    two_stages: each good first caption is refined at once, which is one more row.
     A slot whose frames cannot be had, or that the engine leaves out, gets an error row: nothing is lost in silence.
     """
     queue = _Queue(jobs, asks, run_id, two_stages=two_stages)
@@ -96,7 +99,7 @@ class _Waiting:
 class _Queue:
     """Requests on their way out, on the engine's thread, and answers on their way in, on the caller's."""
 
-    def __init__(self, jobs: Iterable[Job], asks: Mapping[RecipeId, Ask], run_id: str, *, two_stages: bool) -> None:
+    def __init__(self, jobs: Iterable[Job], asks: Asks, run_id: str, *, two_stages: bool) -> None:
         self._first = ((job.batch, task, job.frames_of) for job in jobs for task in job.tasks)
         self._then: deque[tuple[str, Task, FramesOf]] = deque()
         self._asks, self._run_id, self._two_stages = asks, run_id, two_stages

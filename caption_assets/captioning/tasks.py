@@ -12,6 +12,7 @@ from typing import Literal
 from caption_assets import ids
 from caption_assets.engines.protocol import Completion, Message, PackedFrames, Request
 from caption_assets.ids import CandidateId, RecipeId, TaskId, WindowId
+from caption_assets.settings.groups import CaptionSettings
 
 Status = Literal["ok", "truncated", "empty", "refused", "error"]
 MOST_TOKENS = 2**31 - 1
@@ -59,28 +60,6 @@ class Task:
         return ids.derived_seed(self.task_id, slot.sample_index, slot.attempt, *extra)
 
 
-@dataclass(frozen=True)
-class Ask:
-    """What a caption recipe asks, of every window that it is the recipe of."""
-
-    prompt: str
-    system_prompt: str | None
-    sampling: Mapping[str, object]
-    max_tokens: int
-    stage2_prompt: str | None = None
-
-    @property
-    def seed(self) -> int | None:
-        """The seed that the user set, if any."""
-        value = self.sampling.get("seed")
-        return int(value) if isinstance(value, int) else None
-
-    @property
-    def engine_sampling(self) -> dict[str, object]:
-        """The sampling fields as engines get them: seeds travel with each candidate."""
-        return {name: value for name, value in self.sampling.items() if name != "seed"}
-
-
 def missing_slots(n: int, made: Sequence[tuple[int, int, str]]) -> tuple[Slot, ...]:
     """Return what is left of `n` candidates, given `(sample_index, attempt, status)` of those that were made.
 
@@ -91,28 +70,28 @@ def missing_slots(n: int, made: Sequence[tuple[int, int, str]]) -> tuple[Slot, .
     return tuple(Slot(index, attempts.get(index, 0) + 1) for index in range(n) if index not in done)
 
 
-def first_request(task: Task, ask: Ask, frames: PackedFrames) -> Request:
+def first_request(task: Task, ask: CaptionSettings, frames: PackedFrames) -> Request:
     """Return the request for all slots of a stage 1 task."""
     return Request(
         request_id=task.task_id,
         purpose="caption",
-        messages=_with_system(ask.system_prompt, Message("user", ask.prompt, with_video=True)),
+        messages=_with_system(ask.system_prompt, Message("user", ask.prompt.text, with_video=True)),
         seeds=[task.seed(slot, ask.seed) for slot in task.slots],
-        max_tokens=ask.max_tokens,
+        max_tokens=ask.max_output_tokens,
         sampling=ask.engine_sampling,
         frames=frames,
     )
 
 
-def second_requests(task: Task, ask: Ask, frames: PackedFrames) -> list[Request]:
+def second_requests(task: Task, ask: CaptionSettings, frames: PackedFrames) -> list[Request]:
     """Return a request per slot of a stage 2 task: it holds the frames, the first caption and the second prompt."""
     requests = []
     for slot, (_, text) in zip(task.slots, task.parents, strict=True):
         messages = _with_system(
             ask.system_prompt,
-            Message("user", ask.prompt, with_video=True),
+            Message("user", ask.prompt.text, with_video=True),
             Message("assistant", text),
-            Message("user", f"{ask.stage2_prompt or ''}{text}"),
+            Message("user", f"{ask.stage2_prompt_text}{text}"),
         )
         requests.append(
             Request(
@@ -120,7 +99,7 @@ def second_requests(task: Task, ask: Ask, frames: PackedFrames) -> list[Request]
                 purpose="refine",
                 messages=messages,
                 seeds=[task.seed(slot, ask.seed)],
-                max_tokens=ask.max_tokens,
+                max_tokens=ask.max_output_tokens,
                 sampling=ask.engine_sampling,
                 frames=frames,
             )
@@ -149,7 +128,7 @@ def status_of(completion: Completion) -> Status:
 
 
 def candidate_row(
-    task: Task, position: int, ask: Ask, completion: Completion, run_id: str, now: datetime
+    task: Task, position: int, ask: CaptionSettings, completion: Completion, run_id: str, now: datetime
 ) -> dict[str, object]:
     """Return the ledger row of the completion that fills `task.slots[position]`."""
     slot = task.slots[position]

@@ -10,7 +10,7 @@ from caption_assets.engines.devices import has_cuda
 from caption_assets.engines.registry import AUTO, ENGINES, EngineEntry, choose_engine
 from caption_assets.engines.vllm_arguments import installed_version
 from caption_assets.ledger.database import Ledger, LedgerError
-from caption_assets.orchestration.stage import gpu_name, library_versions
+from caption_assets.pipeline.stage_run import gpu_name, library_versions
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
 from caption_assets.video.scenes import SceneDetectionMissing, check_scene_detection
@@ -71,7 +71,7 @@ def _previews() -> dict[str, Any]:
     detail = f"can be written as {', '.join(there) or 'nothing'}" + (
         f"; not as {', '.join(missing)}" if missing else ""
     )
-    return _finding("previews", Settings.of({}).preview_format in there, detail)
+    return _finding("previews", Settings().preview.preview_format in there, detail)
 
 
 def _scenes() -> dict[str, Any]:

@@ -1,27 +1,18 @@
 """`caption-assets import`: captions made elsewhere, with their videos, as a batch."""
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
 
-from caption_assets.cli.main import FAILED, echo_json
+from caption_assets.cli.output import FAILED, echo_json
 from caption_assets.cli.run import execute, faults_of
-from caption_assets.export import data_juicer as data_juicer_layout
-from caption_assets.export import nemo_curator as nemo_curator_layout
-from caption_assets.imports import data_juicer, nemo_curator
-from caption_assets.imports.delivery import Delivery
-from caption_assets.imports.enter import bring_files, enter
+from caption_assets.exchange.formats import READERS
 from caption_assets.ledger.database import Ledger
 from caption_assets.locks import batches_to_ourselves
+from caption_assets.pipeline.import_captions import bring_files, enter
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
 from caption_assets.uploads.batches import check_batch_name
-
-READERS: Mapping[str, Callable[[Path], Delivery]] = {
-    data_juicer_layout.FORMAT: data_juicer.read_delivery,
-    nemo_curator_layout.FORMAT: nemo_curator.read_delivery,
-}
 
 WINDOWS = ("raw_clips", "windows")
 """The assets that an import needs: without windows there is nothing that a caption is of."""

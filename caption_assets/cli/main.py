@@ -4,9 +4,8 @@ Exit status: 0 all done, 1 something failed (rows say what), 2 bad usage.
 """
 
 import faulthandler
-import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,29 +13,25 @@ from typing import Any, TypeVar
 import click
 
 from caption_assets import __version__
+from caption_assets.cli.output import (
+    BAD_USAGE,
+    FAILED,
+    Refusal,
+    echo_json,
+    echo_table,
+    open_ledger,
+    settings_with,
+)
 from caption_assets.engines.protocol import EngineUnavailable
 from caption_assets.engines.registry import AUTO, ENGINES, UnknownEngine
-from caption_assets.export.folder import ExportError
-from caption_assets.imports.delivery import ImportFault
-from caption_assets.ledger.database import Ledger, LedgerError
-from caption_assets.review.person import ReviewError
+from caption_assets.exchange.delivery import ImportFault
+from caption_assets.exchange.folder import ExportError
+from caption_assets.ledger.database import LedgerError
+from caption_assets.pipeline.reviewer import ReviewError
 from caption_assets.root import RootError, RootFolder
 from caption_assets.settings import Settings, SettingsError, engine_assignment
 from caption_assets.uploads.batches import BatchNameError
 from caption_assets.uploads.link import UploadError
-
-FAILED, BAD_USAGE = 1, 2
-
-USER_FAULTS = (
-    SettingsError,
-    RootError,
-    UploadError,
-    BatchNameError,
-    UnknownEngine,
-    ReviewError,
-    ExportError,
-    ImportFault,
-)
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -61,12 +56,6 @@ def set_option(command: Callable[..., None]) -> Callable[..., None]:
         command(assignments=(*assignments, *map(engine_assignment, engine_args)), **rest)
 
     return with_assignments
-
-
-class Refusal(click.ClickException):
-    """The command cannot be carried out as it was given."""
-
-    exit_code = BAD_USAGE
 
 
 @click.group()
@@ -108,47 +97,6 @@ def main() -> None:
     except OSError as fault:
         click.echo(f"Error: {fault.filename or 'input or output'}: {fault.strerror or fault}", err=True)
         sys.exit(FAILED)
-
-
-def open_ledger(root: str | None) -> tuple[RootFolder, Ledger]:
-    """Return a root folder that exists, and its ledger."""
-    folder = RootFolder.at(root)
-    if not folder.path.is_dir():
-        raise Refusal(f"{folder.path}: no such root folder; `caption-assets run PATH…` makes one")
-    return folder, Ledger(folder)
-
-
-def settings_with(assignments: Sequence[str]) -> Settings:
-    """Return the settings of this folder with `--set` applied."""
-    return Settings.load().with_overrides(assignments)
-
-
-def echo_json(value: object) -> None:
-    """Print a value as JSON; times as ISO 8601."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
-
-
-def echo_table(rows: Sequence[Mapping[str, object]]) -> None:
-    """Print rows as an aligned table with a heading."""
-    if not rows:
-        click.echo("(no rows)")
-        return
-    names = list(rows[0])
-    cells = [names, *([_cell(row[name]) for name in names] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
-    for line in cells:
-        click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "-"
-    return in_one_line(f"{value:.3f}" if isinstance(value, float) else str(value))
-
-
-def in_one_line(text: str) -> str:
-    """Return `text` with its line breaks escaped: a file's name may hold them."""
-    return text.replace("\n", "\\n").replace("\r", "\\r")
 
 
 @cli.command()
@@ -197,7 +145,8 @@ def status(batch: str | None, root: str | None, as_json: bool) -> None:
 @json_option
 def why(window_id: str, root: str | None, as_json: bool) -> None:
     """The winner and the losers of a window, with reasons, prompt, model and seed."""
-    from caption_assets.cli.why import explain, print_explanation
+    from caption_assets.cli.why import print_explanation
+    from caption_assets.pipeline.why import explain
 
     _, ledger = open_ledger(root)
     explanation = explain(ledger, window_id)
@@ -212,10 +161,15 @@ def why(window_id: str, root: str | None, as_json: bool) -> None:
 @json_option
 def reproduce(candidate_id: str, root: str | None, as_json: bool) -> None:
     """Make a stored candidate again from the ledger alone, and compare."""
-    from caption_assets.cli.reproduce import reproduce_candidate
+    from caption_assets.pipeline.reproduce import CannotReproduce, NothingToReproduce, reproduce_candidate
 
     folder, ledger = open_ledger(root)
-    result = reproduce_candidate(folder, ledger, candidate_id)
+    try:
+        result = reproduce_candidate(folder, ledger, candidate_id)
+    except NothingToReproduce as fault:
+        raise Refusal(str(fault)) from None
+    except CannotReproduce as fault:
+        raise click.ClickException(str(fault)) from None
     if result is None:
         raise Refusal(f"{candidate_id}: no such candidate in the ledger")
     if as_json:
@@ -238,13 +192,15 @@ def retain(
     policy: str | None, batch: str | None, root: str | None, assignments: tuple[str, ...], as_json: bool
 ) -> None:
     """Decide again over the candidates that are there; calls no model."""
-    from caption_assets.cli.retain import retain_batches
+    from caption_assets.pipeline.retain import retain_batches
 
     folder, ledger = open_ledger(root)
     # A policy is given as text, also one such as `null`, so it does not travel through --set.
     settings = settings_with(assignments)
     if policy is not None:
-        settings = Settings.of({**settings.model_dump(), "keep_candidate_mode": policy}, origin="--policy")
+        values = settings.model_dump()
+        values["retention"]["keep_candidate_mode"] = policy
+        settings = Settings.of(values, origin="--policy")
     rows = retain_batches(folder, ledger, settings, batch)
     if batch is not None and not rows:
         raise Refusal(f"{batch}: no such batch in the ledger")
@@ -335,7 +291,7 @@ def takedown(
 @json_option
 def plan(batch: str | None, engine: str, root: str | None, assignments: tuple[str, ...], as_json: bool) -> None:
     """What would run if these settings were used, counted per batch, before running it."""
-    from caption_assets.cli.plan import plan_batches
+    from caption_assets.pipeline.plan import plan_batches
 
     _, ledger = open_ledger(root)
     rows = plan_batches(ledger, settings_with(assignments), engine, batch)
@@ -368,10 +324,10 @@ def export_command(
     assignments: tuple[str, ...],
 ) -> None:
     """Write the captions of every batch, or of one, that are live and current."""
-    from caption_assets.export.formats import EXPORTS
-    from caption_assets.export.selection import ExportOptions
+    from caption_assets.exchange.formats import EXPORTS
+    from caption_assets.exchange.selection import ExportOptions
 
-    options = ExportOptions(everything, settings_with(assignments).keep_original_sample, not no_videos)
+    options = ExportOptions(everything, settings_with(assignments).retention.keep_original_sample, not no_videos)
     folder, ledger = open_ledger(root)
     batches = [str(row["batch"]) for row in ledger.named("status", batch=batch)]
     if not batches:

@@ -13,17 +13,16 @@ from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from caption_assets.cli.main import FAILED, echo_json
+from caption_assets.cli.output import FAILED, echo_json
 from caption_assets.engines.registry import choose_engine
 from caption_assets.ledger.database import Ledger
-from caption_assets.orchestration import stage
 from caption_assets.orchestration.partitions import video_batches
-from caption_assets.orchestration.stage import StageListener
+from caption_assets.pipeline.stage_run import StageListener, listeners
 from caption_assets.root import RootFolder
-from caption_assets.settings import Settings
+from caption_assets.settings import Settings, SettingsError
 from caption_assets.uploads.batches import find_files
 from caption_assets.uploads.link import UploadError, bring_in, plan_upload
-from caption_assets.video.limits import preview_rule
+from caption_assets.video.preview_format import require_format
 
 DAGSTER_YAML = "telemetry:\n  enabled: false\n"
 
@@ -71,7 +70,7 @@ def run_batch(
 ) -> int:
     """Caption `paths` as one batch; return the exit status."""
     chosen = choose_engine(engine)
-    preview_rule(settings)  # a format that cannot be written is refused before hours of captioning
+    _check_preview_format(settings)
     upload = plan_upload(paths, root.uploads, batch)
     new_files = bring_in(upload, root.uploads)
     if not find_files(root.uploads, upload.batch):
@@ -83,6 +82,14 @@ def run_batch(
     if any(fault.endswith(INTERRUPTED) for fault in faults_of(result)):
         raise KeyboardInterrupt
     return _report(Ledger(root), root, name, result, as_json=as_json)
+
+
+def _check_preview_format(settings: Settings) -> None:
+    """Refuse a format that this machine cannot write before hours of captioning."""
+    try:
+        require_format(settings.preview.preview_format)
+    except ValueError as fault:
+        raise SettingsError(str(fault)) from None
 
 
 def execute(
@@ -112,7 +119,7 @@ def execute(
         with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
             listener = None if quiet else BarProgress(bar) if console.is_terminal else PlainProgress()
             if listener:
-                stage.listeners.append(listener)
+                listeners.append(listener)
             try:
                 logging.getLogger("dagster").setLevel(logging.CRITICAL)
                 return job.execute_in_process(
@@ -124,7 +131,7 @@ def execute(
                 )
             finally:
                 if listener:
-                    stage.listeners.remove(listener)
+                    listeners.remove(listener)
 
 
 def _instance_with(batch: str, home: Path) -> dg.DagsterInstance:

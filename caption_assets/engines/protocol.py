@@ -10,6 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, Self
 
+from caption_assets.settings import Settings
+from caption_assets.settings.groups import CaptionSettings, EngineSettings, EnhanceSettings, OpenAISettings
+from caption_assets.settings.recipes import EngineIdentity as EngineIdentity
+from caption_assets.video.packed_frames import PackedFrames as PackedFrames
+
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "error"]
 
@@ -32,24 +37,6 @@ class Message:
     role: Role
     text: str
     with_video: bool = False
-
-
-@dataclass(frozen=True)
-class PackedFrames:
-    """The sampled frames of a window as they travel to a model.
-
-    jpegs: one JPEG per frame, all of `width` x `height` pixels, upright, square pixels, in time order.
-    times_s: seconds of each frame from the clip's first frame, ascending.
-    """
-
-    jpegs: Sequence[bytes]
-    times_s: Sequence[float]
-    width: int
-    height: int
-
-    def __post_init__(self) -> None:
-        if len(self.jpegs) != len(self.times_s):
-            raise ValueError(f"{len(self.jpegs)} frames with {len(self.times_s)} times")
 
 
 @dataclass(frozen=True)
@@ -92,78 +79,71 @@ class Completion:
     refusal: bool = False
 
 
-@dataclass(frozen=True)
-class EngineIdentity:
-    """What made a text: part of every caption and enhancement recipe.
+OPTIONS: Mapping[str, tuple[str, str]] = {
+    "fp8": ("stage", "fp8"),
+    "engine_kwargs": ("stage", "vllm_kwargs"),
+    "preprocess_dtype": ("engine", "preprocess_dtype"),
+    "model_does_preprocess": ("engine", "model_does_preprocess"),
+    "frames_as": ("server", "frames_as"),
+}
+"""Settings of a model's run that can change a text, under the names that identities hold: the group of an `EngineSpec`,
+and the name in it."""
 
-    options: canonical JSON of the engine options that can change a text, "" where there are none.
-    """
-
-    engine: str
-    engine_version: str
-    model_id: str
-    model_revision: str
-    options: str = ""
-
-
-@dataclass(frozen=True)
-class ServerOptions:
-    """How OpenAI-compatible servers are reached.
-
-    base_urls: one or more servers of the same kind that serve the same model and share the requests.
-    api_key_env: environment variable with the key; the key itself is never stored.
-    max_retries: how often one request is sent again after 429, 5xx, a timeout or a broken connection.
-    """
-
-    base_urls: tuple[str, ...] = ("http://127.0.0.1:8000/v1",)
-    api_key_env: str = "OPENAI_API_KEY"
-    timeout_s: float = 300.0
-    max_retries: int = 6
-    max_concurrency: int = 64
-    frames_as: Literal["auto", "video", "images"] = "auto"
+FRAME_OPTIONS = ("preprocess_dtype", "model_does_preprocess", "frames_as")
+"""Options that concern frames. They cannot change what a text model writes."""
 
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """A model and how it is to be run: all that an engine is loaded from.
+    """The settings that an engine is loaded from.
 
-    purpose: which of a run's models this is; a caption model sees frames, an enhance model reads text.
-    model: id on the hub, or a folder of weights. revision: branch, tag or commit; None is the default branch.
-    model_dir: folder of weights, one folder per model id below it; None is the cache of the hub.
-    fp8, preprocess_dtype, model_does_preprocess, engine_kwargs: as the settings of the same names say (engine_kwargs
-        are `vllm_kwargs`); they may change a result, so an engine that uses them names them in its identity's options.
-    disable_mmcache, max_in_flight, server: tuning. max_in_flight None: the engine decides.
+    stage: which model it is and how it is run; a caption model sees frames, an enhance model reads text.
+    engine, server: what both models share.
     """
 
-    purpose: Literal["caption", "enhance"]
-    model: str
-    revision: str | None = None
-    model_dir: str | None = None
-    fp8: bool = False
-    preprocess_dtype: str = "uint8"
-    model_does_preprocess: bool = False
-    disable_mmcache: bool = False
-    engine_kwargs: Mapping[str, object] = field(default_factory=dict)
-    max_in_flight: int | None = None
-    server: ServerOptions = field(default_factory=ServerOptions)
+    stage: CaptionSettings | EnhanceSettings
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    server: OpenAISettings = field(default_factory=OpenAISettings)
+
+    @classmethod
+    def for_captions(cls, settings: Settings) -> Self:
+        """Return the vision-language model of `settings`."""
+        return cls(settings.caption, settings.engine, settings.openai)
+
+    @classmethod
+    def for_enhancement(cls, settings: Settings) -> Self:
+        """Return the text model of `settings`, which may have servers of its own."""
+        urls = settings.enhance.base_urls or settings.openai.base_urls
+        return cls(settings.enhance, settings.engine, settings.openai.model_copy(update={"base_urls": urls}))
+
+    @property
+    def purpose(self) -> Literal["caption", "enhance"]:
+        """Which of a run's models this is."""
+        return self.stage.purpose
+
+    @property
+    def model(self) -> str:
+        """Id of the model on the hub, or a folder of weights."""
+        return self.stage.model
 
     def options(self, *names: str) -> str:
-        """Return the named fields that differ from their defaults as canonical JSON, "" where none does.
-
-        A field of `server` is named as if it were one of this class.
-        """
-        plain = EngineSpec(self.purpose, self.model)
-        changed = {name: self._field(name) for name in names if self._field(name) != plain._field(name)}
+        """Return the named `OPTIONS` that differ from their defaults as canonical JSON, "" where none does."""
+        plain = EngineSpec(type(self.stage)())
+        counted = [name for name in names if self.purpose == "caption" or name not in FRAME_OPTIONS]
+        changed = {name: self._option(name) for name in counted if self._option(name) != plain._option(name)}
         return json.dumps(changed, sort_keys=True, separators=(",", ":")) if changed else ""
 
     def with_options(self, options: Mapping[str, Any]) -> Self:
-        """Return this spec with the fields that `options` (of an identity, read from its JSON) names set to them."""
-        own = {name: value for name, value in options.items() if hasattr(self, name)}
-        of_server = {name: value for name, value in options.items() if name not in own}
-        return replace(self, **own, server=replace(self.server, **of_server))
+        """Return this spec with `options`, read from the JSON of an identity, set."""
+        updates: dict[str, dict[str, object]] = {}
+        for option, value in options.items():
+            group, name = OPTIONS[option]
+            updates.setdefault(group, {})[name] = value
+        return replace(self, **{group: getattr(self, group).model_copy(update=each) for group, each in updates.items()})
 
-    def _field(self, name: str) -> object:
-        return getattr(self, name) if hasattr(self, name) else getattr(self.server, name)
+    def _option(self, option: str) -> object:
+        group, name = OPTIONS[option]
+        return getattr(getattr(self, group), name)
 
 
 class Engine(Protocol):

@@ -10,7 +10,7 @@ from caption_assets.engines import openai, transformers, vllm, vllm_arguments
 from caption_assets.engines.devices import has_cuda
 from caption_assets.engines.protocol import Engine, EngineIdentity, EngineSpec
 from caption_assets.engines.signal import SignalEngine
-from caption_assets.settings import MANAGED_KWARGS
+from caption_assets.settings.groups import MANAGED_KWARGS
 
 AUTO = "auto"
 

@@ -100,7 +100,7 @@ class TransformersEngine:
         _check(spec)
         path = fetch(spec)
         self._spec = spec
-        self._family = family_of(path, resize=spec.model_does_preprocess)
+        self._family = family_of(path, resize=spec.engine.model_does_preprocess)
         self._model: Any = None
         try:
             self._load(path)
@@ -130,7 +130,7 @@ class TransformersEngine:
                 del feed
                 waiting.put((request, pool.submit(self._prepare, request)))
 
-            feed = Feed(requests, send, lambda: min(PREPARED, self._spec.max_in_flight or PREPARED))
+            feed = Feed(requests, send, lambda: min(PREPARED, self._spec.stage.max_in_flight or PREPARED))
             worker = threading.Thread(target=self._work, args=(waiting, feed, closing), name="generate", daemon=True)
             worker.start()
             try:
@@ -201,8 +201,8 @@ class TransformersEngine:
         """Run the model's processor on a prompt and its frames, at their own size and with their true times."""
         shape = FrameShape(len(frames.jpegs), frames.height, frames.width)
         pictures = self._torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        if self._spec.preprocess_dtype != "uint8":
-            pictures = pictures.to(getattr(self._torch, self._spec.preprocess_dtype))
+        if self._spec.engine.preprocess_dtype != "uint8":
+            pictures = pictures.to(getattr(self._torch, self._spec.engine.preprocess_dtype))
         options = family.processor_options(shape)
         if family.frames_as == "images":
             given: dict[str, Any] = {"images": [list(pictures)], "images_kwargs": options}
@@ -399,14 +399,14 @@ class _Processor:
 def _check(spec: EngineSpec) -> None:
     if (reason := missing()) is not None:
         raise EngineUnavailable(f"engine transformers: {reason}")
-    if spec.fp8:
+    if spec.stage.fp8:
         raise EngineUnavailable(
             "fp8: the engine transformers runs weights as they are; use vllm or a checkpoint in fp8"
         )
-    if spec.engine_kwargs:
+    if spec.stage.vllm_kwargs:
         raise EngineUnavailable(
-            f"vllm_kwargs ({', '.join(spec.engine_kwargs)}) are fields of vLLM; the engine transformers has none: take "
-            "them out"
+            f"vllm_kwargs ({', '.join(spec.stage.vllm_kwargs)}) are fields of vLLM, and the engine transformers has no "
+            "such fields: take them out"
         )
 
 

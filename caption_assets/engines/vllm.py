@@ -27,11 +27,11 @@ from typing import Any
 
 from caption_assets.cores import usable_cores
 from caption_assets.engines.chat_template import ChatTemplate, read_chat_template
+from caption_assets.engines.child_process import Ward, end, guard, wards_of
 from caption_assets.engines.encoder_room import EncoderRoom
 from caption_assets.engines.families import Family, FrameShape, QwenVL, family_of
 from caption_assets.engines.feed import Feed
 from caption_assets.engines.frames import PROBE_PAIR_S, decode_frames, probe_video, video_metadata
-from caption_assets.engines.guard import Ward, end, guard, wards_of
 from caption_assets.engines.protocol import (
     Completion,
     EngineDied,
@@ -103,7 +103,7 @@ class VllmEngine:
 
     Raises:
         EngineUnavailable: vLLM is missing or cannot load the model, the weights cannot be had, or a field of
-            `engine_kwargs` is unknown or managed.
+            `vllm_kwargs` is unknown or managed.
     """
 
     def __init__(self, spec: EngineSpec, managed: Mapping[str, str]):
@@ -115,9 +115,9 @@ class VllmEngine:
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.platforms import current_platform
 
-        check_arguments(spec.engine_kwargs, managed, {field.name for field in fields(AsyncEngineArgs)})
+        check_arguments(spec.stage.vllm_kwargs, managed, {field.name for field in fields(AsyncEngineArgs)})
         path = fetch(spec)
-        self._family = family_of(path, resize=spec.model_does_preprocess)
+        self._family = family_of(path, resize=spec.engine.model_does_preprocess)
         check_family(spec.model, self._family)
         on_cpu = current_platform.is_cpu()
         arguments = engine_arguments(spec, path, self._family, on_cpu=on_cpu)
@@ -242,11 +242,11 @@ class VllmEngine:
 
     def _as_wanted(self, pixels: Any) -> Any:
         """Return frames in the type that is asked for; values stay 0 to 255."""
-        if self._spec.preprocess_dtype == "uint8":
+        if self._spec.engine.preprocess_dtype == "uint8":
             return pixels
         import torch
 
-        return torch.from_numpy(pixels).to(getattr(torch, self._spec.preprocess_dtype))
+        return torch.from_numpy(pixels).to(getattr(torch, self._spec.engine.preprocess_dtype))
 
     def _token_ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
@@ -388,8 +388,8 @@ class VllmEngine:
 
         Fewer where their processed frames, which wait in memory, would take more than 8 GiB.
         """
-        if self._spec.max_in_flight is not None:
-            return self._spec.max_in_flight
+        if self._spec.stage.max_in_flight is not None:
+            return self._spec.stage.max_in_flight
         if not self._tokens.value or not self._cached_tokens:
             return FEWEST_IN_FLIGHT
         filling = LOOKAHEAD * self._cached_tokens / self._tokens.value

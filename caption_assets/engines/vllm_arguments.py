@@ -94,10 +94,9 @@ def missing() -> str | None:
 
 def result_options(spec: EngineSpec) -> str:
     """Return what changes texts in how a model is run, as canonical JSON, "" where nothing does."""
-    changing = {name: value for name, value in spec.engine_kwargs.items() if name not in TUNING}
-    return replace(spec, engine_kwargs=changing).options(
-        "fp8", "preprocess_dtype", "model_does_preprocess", "engine_kwargs"
-    )
+    changing = {name: value for name, value in spec.stage.vllm_kwargs.items() if name not in TUNING}
+    stage = spec.stage.model_copy(update={"vllm_kwargs": changing})
+    return replace(spec, stage=stage).options("fp8", "preprocess_dtype", "model_does_preprocess", "engine_kwargs")
 
 
 def check_arguments(kwargs: Mapping[str, object], managed: Mapping[str, str], known: Collection[str]) -> None:
@@ -133,7 +132,7 @@ def engine_arguments(spec: EngineSpec, path: Path, family: Family | None, *, on_
     """Return the fields of vLLM's AsyncEngineArgs for a model at `path`.
 
     Args:
-        spec: what is asked for; its `engine_kwargs` win over the defaults.
+        spec: what is asked for; its `vllm_kwargs` win over the defaults.
         path: local folder of the weights.
         family: how the model sees frames, None for a text model.
         on_cpu: vLLM's CPU build is to run it.
@@ -149,11 +148,11 @@ def engine_arguments(spec: EngineSpec, path: Path, family: Family | None, *, on_
     if on_cpu:
         arguments |= CPU_DEFAULTS
         del arguments["gpu_memory_utilization"]
-    if spec.fp8:
+    if spec.stage.fp8:
         arguments["quantization"] = "fp8"
     if family is not None:
         arguments |= _multimodal_arguments(spec, family)
-    arguments |= spec.engine_kwargs
+    arguments |= spec.stage.vllm_kwargs
     arguments.setdefault("max_num_batched_tokens", arguments["max_model_len"] if on_cpu else MAX_MODEL_LEN)
     return arguments
 
@@ -190,7 +189,7 @@ def prepare_environment() -> Path:
 
 
 def _multimodal_arguments(spec: EngineSpec, family: Family) -> dict[str, object]:
-    cache: dict[str, object] = {"mm_processor_cache_gb": 0 if spec.disable_mmcache else MM_CACHE_GB}
+    cache: dict[str, object] = {"mm_processor_cache_gb": 0 if spec.engine.disable_mmcache else MM_CACHE_GB}
     if spec.purpose == "enhance":
         return {**cache, "limit_mm_per_prompt": {"video": 0, "image": 0}}
     if family.frames_as == "images":

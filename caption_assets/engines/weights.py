@@ -1,7 +1,7 @@
 """Where a model's weights are, which revision they are, and how they get onto this host.
 
-A model is a local path, or an id on the Hugging Face hub whose weights lie in `model_dir` or in the hub's cache. Its
-revision is known without reading the weights: the commit of what came from the hub, else a digest of the files.
+A model is a local path, or an id on the Hugging Face hub whose weights lie in `engine.model_dir` or in the hub's cache.
+Its revision is known without reading the weights: the commit of what came from the hub, else a digest of the files.
 A branch or a tag is looked up once a process, first among what is on this host: two runs do not differ because the
 hub moved between them. To move on, name another revision.
 """
@@ -65,7 +65,7 @@ def locate(spec: EngineSpec) -> Model:
     Raises:
         WeightsError: it is neither here nor on the hub, or the hub cannot be asked.
     """
-    return _locate(spec.model, spec.revision, spec.model_dir)
+    return _locate(spec.model, spec.stage.revision, spec.engine.model_dir)
 
 
 def fetch(spec: EngineSpec) -> Path:
@@ -75,7 +75,7 @@ def fetch(spec: EngineSpec) -> Path:
         WeightsError: they cannot be fetched.
     """
     model = locate(spec)
-    invents = spec.engine_kwargs.get("load_format") == INVENTED
+    invents = spec.stage.vllm_kwargs.get("load_format") == INVENTED
     if model.path is not None and (invents or _is_complete(model.path)):
         return model.path
     if model.path is not None and not COMMIT.fullmatch(model.revision):
@@ -200,7 +200,7 @@ def _commit(model: str, revision: str | None) -> str:
     if is_offline():
         raise WeightsError(
             f"{model}: not on this host, and HF_HUB_OFFLINE forbids to fetch it; put its files into a folder and name "
-            "that as the model, set model_dir, or unset HF_HUB_OFFLINE"
+            "that as the model, set engine.model_dir, or unset HF_HUB_OFFLINE"
         )
     hub = _hub()
     try:
@@ -245,9 +245,8 @@ def _why_not(model: str, revision: str | None, error: Exception) -> str:
     if kind in ("RepositoryNotFoundError", "RevisionNotFoundError"):
         return f"{model}{at}: the hub has no such model (or it is private: set HF_TOKEN)"
     reason = str(error).strip().splitlines()
-    return (
-        f"{model}{at}: the hub cannot be reached ({kind}: {reason[0] if reason else ''}); set model_dir, or try again"
-    )
+    why = f"{kind}: {reason[0] if reason else ''}"
+    return f"{model}{at}: the hub cannot be reached ({why}); set engine.model_dir, or try again"
 
 
 def _hub_cache() -> Path:

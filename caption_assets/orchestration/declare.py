@@ -10,7 +10,7 @@ import dagster as dg
 from caption_assets.engines.devices import gpu_pool
 from caption_assets.ledger.schema import TABLES, Column
 from caption_assets.orchestration.partitions import video_batches
-from caption_assets.recipes import CODE_VERSIONS, Kind
+from caption_assets.settings.recipes import CODE_VERSIONS, Kind
 
 GROUP = "captions"
 OWNERS = ["team:captions"]

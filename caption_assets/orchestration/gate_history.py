@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from caption_assets.orchestration.pictures import stacked_bars
+from caption_assets.orchestration.metadata import stacked_bars
 
 GATE = "gate "
 """What the name of a gate's number in the metadata begins with; Dagster plots each over the batches too."""

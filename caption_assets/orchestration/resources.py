@@ -3,21 +3,20 @@
 The launchpad shows each setting with its range, since the Dagster models are made from `caption_assets.settings`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from copy import copy
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal, get_origin
 
 import dagster as dg
 from filelock import FileLock
-from pydantic import Field, PrivateAttr, create_model
+from pydantic import ConfigDict, Field, PrivateAttr, create_model
 
-from caption_assets.engines.protocol import Completion, Engine, EngineIdentity, EngineSpec, Request
-from caption_assets.engines.registry import AUTO, ENGINES, EngineEntry, choose_engine
-from caption_assets.engines.restarts import Flight, stream_with_restarts
+from caption_assets.engines.loaded import LoadedEngines
+from caption_assets.engines.registry import AUTO, ENGINES
 from caption_assets.ledger.database import Ledger
 from caption_assets.locks import take_batch
 from caption_assets.root import ROOT_VARIABLE, RootFolder
-from caption_assets.settings import Settings, SettingsModel
+from caption_assets.settings import Settings
+from caption_assets.settings.groups import Group
 
 
 class RootResource(dg.ConfigurableResource[None]):
@@ -56,105 +55,62 @@ class RootResource(dg.ConfigurableResource[None]):
         return Ledger(self.folder)
 
 
-class EngineStream:
-    """Requests in, completions out, through restarts of the engine (see `engines.restarts`)."""
-
-    def __init__(self, engine: Engine, restart: Callable[[], Engine], say: Callable[[str], None]) -> None:
-        self._engine, self._restart, self._say = engine, restart, say
-        self._flight: Flight | None = None
-
-    @property
-    def depth(self) -> int:
-        """How many requests are in flight."""
-        return self._flight.depth if self._flight else 0
-
-    def __call__(self, requests: Iterable[Request | None]) -> Iterator[Completion]:
-        """Answer `requests`, as `Engine.stream` does."""
-        self._flight = Flight(requests)
-        return stream_with_restarts(self._engine, self._restart, self._flight, self._say)
-
-
 class EngineResource(dg.ConfigurableResource[None]):
     """The engine: loaded at most once per process, only when there is work, and closed however the run ends."""
 
     engine: str = Field(default=AUTO, description=f"{AUTO}, {', '.join(ENGINES)}.")
 
-    _loaded: dict[EngineIdentity, Engine] = PrivateAttr(default_factory=dict)
+    _loaded: LoadedEngines | None = PrivateAttr(default=None)
 
     @property
-    def entry(self) -> EngineEntry:
-        """The engine that was chosen, not loaded."""
-        return choose_engine(self.engine)
-
-    def identify(self, spec: EngineSpec) -> EngineIdentity:
-        """Return what would run, without loading it."""
-        return self.entry.identify(spec)
-
-    def load(self, spec: EngineSpec) -> Engine:
-        """Return the engine that runs `spec`. One that fills a device takes the place of the one before it."""
-        identity = self.identify(spec)
-        if identity not in self._loaded:
-            if self.entry.exclusive:
-                self.close()
-            self._loaded[identity] = self.entry.load(spec)
-        return self._loaded[identity]
-
-    def stream(self, spec: EngineSpec, say: Callable[[str], None]) -> "EngineStream":
-        """Return the stream of an engine that is started again when it dies; `say` is told. Loads it."""
-        return EngineStream(self.load(spec), lambda: self._load_anew(spec), say)
-
-    def _load_anew(self, spec: EngineSpec) -> Engine:
-        dead = self._loaded.pop(self.identify(spec), None)
-        if dead is not None:
-            dead.close()
-        return self.load(spec)
-
-    def close(self) -> None:
-        """Close every engine that is loaded."""
-        while self._loaded:
-            _, engine = self._loaded.popitem()
-            engine.close()
+    def loaded(self) -> LoadedEngines:
+        """The engines of this run."""
+        if self._loaded is None:
+            self._loaded = LoadedEngines(self.engine)
+        return self._loaded
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Close every engine that was loaded."""
         del context
-        self.close()
-
-
-def _config_fields(model: type[SettingsModel], defaults: SettingsModel) -> dict[str, Any]:
-    """Return the fields of a settings model for a Dagster model, with `defaults` in place of its own."""
-    fields: dict[str, Any] = {}
-    for name, field in model.model_fields.items():
-        value = getattr(defaults, name)
-        if isinstance(value, SettingsModel):
-            nested = create_model(type(value).__name__, __base__=dg.Config, **_config_fields(type(value), value))
-            fields[name] = (nested, Field(default_factory=nested, description=field.description))
-            continue
-        copied = copy(field)
-        copied.default, copied.default_factory = value, None
-        copied.metadata = []  # ranges are checked by `values`, whose messages say more
-        fields[name] = (field.annotation, copied)
-    return fields
+        if self._loaded is not None:
+            self._loaded.close()
 
 
 class SettingsResource(dg.ConfigurableResource[None]):
-    """The settings of a run. `settings_resource` gives it a field for each."""
+    """The settings of a run. `settings_resource` gives it a field for each group.
+
+    Other names pass through to `values`, which accepts flat names and refuses the rest with a suggestion.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     def values(self) -> Settings:
         """Return the settings, checked.
 
         Raises:
-            SettingsError: a value is outside its range.
+            SettingsError: a name is unknown or a value is outside its range.
         """
-        plain = {name: getattr(self, name) for name in Settings.model_fields}
-        for name, group in plain.items():
-            if isinstance(group, dg.Config):
-                plain[name] = {inner: getattr(group, inner) for inner in type(group).model_fields}
-        return Settings.of(plain)
+        return Settings.of(self.model_dump())
 
 
 def settings_resource(defaults: Settings) -> SettingsResource:
     """Return the resource with a launchpad field for every setting, `defaults` filled in."""
-    model = create_model("Settings", __base__=SettingsResource, **_config_fields(Settings, defaults))
-    model.__doc__ = "Every setting of the platform, with its range."
+    fields: dict[str, Any] = {}
+    for name, group in defaults:
+        config = _group_config(group)
+        fields[name] = (config, Field(default_factory=config, description=group.__doc__))
+    model = create_model("Settings", __base__=SettingsResource, **fields)
+    model.__doc__ = "Every setting, grouped by the stage that uses it."
     return model()
+
+
+def _group_config(group: Group) -> type[dg.Config]:
+    """Return a group as Dagster declares configuration, with the values of `group` as defaults.
+
+    Ranges and choices are left to `SettingsResource.values`, whose messages say more.
+    """
+    fields: dict[str, Any] = {}
+    for name, field in type(group).model_fields.items():
+        annotation = str if get_origin(field.annotation) is Literal else field.annotation
+        fields[name] = (annotation, Field(default=getattr(group, name), description=field.description))
+    return create_model(type(group).__name__, __base__=dg.Config, **fields)

@@ -11,8 +11,8 @@ Every act is rows in the ledger, never a change of rows: who, when, why. Exports
 again at once; no model is called.
 """
 
-from caption_assets.review.overrides import override, withdraw_override
-from caption_assets.review.person import ReviewError
-from caption_assets.review.takedowns import take_down, withdraw_takedown
+from caption_assets.pipeline.override import override, withdraw_override
+from caption_assets.pipeline.reviewer import ReviewError
+from caption_assets.pipeline.takedown import take_down, withdraw_takedown
 
 __all__ = ["ReviewError", "override", "take_down", "withdraw_override", "withdraw_takedown"]

@@ -4,7 +4,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from caption_assets.video.probe import ClipFacts, ProbeLimits, UnreadableVideo, probe_clip
+from caption_assets.settings.groups import ClipSettings
+from caption_assets.video.probe import ClipFacts, UnreadableVideo, probe_clip
 
 HASH_CHUNK_BYTES = 1 << 20
 
@@ -15,7 +16,7 @@ class InspectJob:
 
     path: str
     location: Path
-    limits: ProbeLimits
+    limits: ClipSettings
 
 
 @dataclass(frozen=True)

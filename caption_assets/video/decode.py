@@ -16,8 +16,8 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from caption_assets.settings.groups import ClipSettings
 from caption_assets.video.demux import (
-    ProbeLimits,
     UnreadableVideo,
     decode_packet,
     is_picture,
@@ -32,7 +32,7 @@ def decode_frames(
     path: Path,
     facts: ClipFacts,
     wanted: Collection[int],
-    limits: ProbeLimits = ProbeLimits(),  # noqa: B008 - frozen
+    limits: ClipSettings = ClipSettings(),  # noqa: B008 - frozen
 ) -> Iterator[tuple[int, VideoFrame]]:
     """Yield (index, frame) for the wanted frames that decode cleanly, each once.
 

@@ -7,7 +7,6 @@ a leading dash) nor a playlist inside it can make the library open anything else
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -19,6 +18,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from caption_assets.settings.groups import ClipSettings
 from caption_assets.video.container import index_is_missing, missing_bytes, unlisted_samples
 
 CONTAINER_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts"
@@ -37,24 +37,6 @@ VP8_SHOW_FRAME = 0x10
 
 class UnreadableVideo(Exception):
     """No caption can come from this file. `str()` is one sentence for the person who uploaded it."""
-
-
-@dataclass(frozen=True)
-class ProbeLimits:
-    """What a file may ask of this machine before it is refused.
-
-    max_pixels: width times height of the coded picture.
-    max_streams: streams of any kind in the file.
-    max_frames: displayed frames of the video stream.
-    max_packets: packets of the video stream, displayed or not.
-    max_duration_s: seconds from the first to the last frame.
-    """
-
-    max_pixels: int = 8192 * 8192
-    max_streams: int = 64
-    max_frames: int = 2_000_000
-    max_packets: int = 4_000_000
-    max_duration_s: float = 86_400.0
 
 
 class _NamelessFile:
@@ -77,7 +59,7 @@ class _NamelessFile:
 
 
 @contextmanager
-def open_clip(path: Path, limits: ProbeLimits) -> Iterator[tuple[InputContainer, VideoStream]]:
+def open_clip(path: Path, limits: ClipSettings) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open a file and choose its video stream, with a decoder set to one thread and limited pictures.
 
     The best stream that is not an attached picture (cover art) is chosen. Errors of the library inside the `with`
@@ -167,7 +149,7 @@ def describe_error(error: BaseException) -> str:
     return f"it cannot be read ({detail[:200]})"
 
 
-def _open_container(path: Path, file: _NamelessFile, limits: ProbeLimits) -> InputContainer:
+def _open_container(path: Path, file: _NamelessFile, limits: ClipSettings) -> InputContainer:
     try:
         # "none" is no protocol: whatever a file refers to stays closed. max_pixels limits what opening itself decodes.
         return av.open(
@@ -194,7 +176,7 @@ def _open_container(path: Path, file: _NamelessFile, limits: ProbeLimits) -> Inp
         raise UnreadableVideo(f"not a video container we read ({CONTAINER_NAMES})") from error
 
 
-def _video_stream(container: InputContainer, limits: ProbeLimits) -> VideoStream:
+def _video_stream(container: InputContainer, limits: ClipSettings) -> VideoStream:
     if len(container.streams) > limits.max_streams:
         raise UnreadableVideo(f"{len(container.streams)} streams, allowed: up to {limits.max_streams}")
     films = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]

@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caption_assets.ids import WindowId
-from caption_assets.video.perceptual import WindowPrint, bit_share
-
-DedupeMode = Literal["off", "exact", "near"]
+from caption_assets.settings.groups import DedupeSettings
+from caption_assets.video.fingerprint import WindowPrint, bit_share
 
 EXACT_TIME_S = 0.00105
 """Seconds by which frame times of equal windows may differ: containers round them to milliseconds."""
@@ -22,18 +20,6 @@ NEAR_LEVELS = 3
 """Levels of 255 by which light and colour of near windows may differ. Measured on windows of a still camera, with noise
 of up to 30 levels: 1.5; with somebody of 0.7 % of the picture walking through, or another slide: 6.6 and more, where
 the hashes differ as little as by noise. Light that flickers alike in both windows is not seen."""
-
-
-@dataclass(frozen=True)
-class DedupeRule:
-    """When a window is collapsed into the one before it.
-
-    mode: off, never; exact, the same pixels at the same times; near, it looks the same.
-    distance: near, the largest mean share of differing hash bits, 0 to 1.
-    """
-
-    mode: DedupeMode
-    distance: float
 
 
 @dataclass(frozen=True)
@@ -61,7 +47,7 @@ class Duplicate:
     evidence: dict[str, object]
 
 
-def find_duplicates(windows: Sequence[SeenWindow], rule: DedupeRule) -> list[Duplicate]:
+def find_duplicates(windows: Sequence[SeenWindow], rule: DedupeSettings) -> list[Duplicate]:
     """Return the windows of one clip, given in order, that are collapsed into an earlier one.
 
     Each is compared with the last window that is not collapsed itself, so that slow change never adds up unseen.
@@ -79,7 +65,7 @@ def find_duplicates(windows: Sequence[SeenWindow], rule: DedupeRule) -> list[Dup
     return found
 
 
-def _compare(representative: SeenWindow, window: SeenWindow, rule: DedupeRule) -> Duplicate | None:
+def _compare(representative: SeenWindow, window: SeenWindow, rule: DedupeSettings) -> Duplicate | None:
     a, b = representative.seen, window.seen
     if a is None or b is None:
         return None

@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from caption_assets.engines.protocol import PackedFrames
 from caption_assets.ids import ClipId, RecipeId, WindowId
 from caption_assets.root import RootFolder
-from caption_assets.video.cutting import CutJob, FileClip, cut_clip
-from caption_assets.video.pack import PackRule, WindowRule, pack_path, read_pack
-from caption_assets.video.probe import ProbeLimits
+from caption_assets.settings.groups import ClipSettings, DecodeSettings, WindowSettings
+from caption_assets.video.pack import PackRule, pack_path, read_pack
+from caption_assets.video.packed_frames import PackedFrames
+from caption_assets.video.window_job import CutJob, FileClip, cut_clip
 from caption_assets.video.windowing import FrameRange
-from caption_assets.video.workers import WorkerFailure, WorkerLimits, map_clips
+from caption_assets.video.workers import WorkerFailure, map_jobs
 
 PARQUET_MAGIC = b"PAR1"
 """First and last bytes of every Parquet file."""
@@ -59,18 +59,18 @@ class WindowFrames:
     clip_id: ClipId
     place: ClipPlace
     window_recipe: RecipeId
-    window_rule: WindowRule
+    window_rule: WindowSettings
 
 
 class FrameStore:
     """Packed frames of one pack rule."""
 
-    def __init__(self, root: RootFolder, batch: str, rule: PackRule, limits: ProbeLimits, workers: WorkerLimits):
+    def __init__(self, root: RootFolder, batch: str, rule: PackRule, limits: ClipSettings, decode: DecodeSettings):
         self._root = root
         self._batch = batch
         self._rule = rule
         self._limits = limits
-        self._workers = workers
+        self._decode = decode
 
     def ensure(self, wanted: Sequence[WindowFrames]) -> tuple[dict[WindowId, Path], dict[WindowId, str]]:
         """Return where each window's pack lies, and the reason for each that cannot be had.
@@ -93,7 +93,7 @@ class FrameStore:
                 lost.update({w.window_id: "no file of the clip is in uploads/ any more" for w in windows})
             else:
                 jobs[job] = windows
-        for job, result in map_clips(cut_clip, list(jobs), **self._workers):
+        for job, result in map_jobs(cut_clip, list(jobs), self._decode):
             cuts = () if isinstance(result, WorkerFailure) else result
             problem = result.reason if isinstance(result, WorkerFailure) else result[0].problem
             made = {w.window_id: w.outcome for cut in cuts for w in cut.windows}

@@ -8,30 +8,25 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import polars as pl
 import simplejpeg
 from av.video.frame import VideoFrame
 
-from caption_assets.engines.protocol import PackedFrames
 from caption_assets.ids import digest
-from caption_assets.video.beside import Beside
+from caption_assets.settings.groups import CaptionSettings, ClipSettings, WindowSettings
 from caption_assets.video.budget import fit_resolution
 from caption_assets.video.decode import TimesOutOfOrder, decode_frames
-from caption_assets.video.demux import ProbeLimits, UnreadableVideo
-from caption_assets.video.perceptual import FramePrint, FramePrinter, WindowPrint
+from caption_assets.video.demux import UnreadableVideo
+from caption_assets.video.fingerprint import FramePrint, FramePrinter, WindowPrint
+from caption_assets.video.packed_frames import PackedFrames
+from caption_assets.video.pipelined import Beside
 from caption_assets.video.probe import ClipFacts
-from caption_assets.video.sampling import DEFAULT_SAMPLING_FPS, check_sampling_fps, sample_frames
+from caption_assets.video.sampling import sample_frames
 from caption_assets.video.splitting import frame_end_s, part_times_s
-from caption_assets.video.upright import UprightScaler
-from caption_assets.video.windowing import (
-    DEFAULT_REMAINDER_THRESHOLD,
-    DEFAULT_WINDOW_SIZE,
-    FrameRange,
-    check_window_rule,
-    plan_windows,
-)
+from caption_assets.video.to_rgb import UprightScaler
+from caption_assets.video.windowing import FrameRange, plan_windows
 
 PACK_CODE_VERSION = 2
 """Raised by hand when the same window and rule would give other pixels."""
@@ -42,8 +37,7 @@ FRAMES_IN_FLIGHT = 3
 SHAPE_TOLERANCE = 0.02
 """Share by which width over height of a frame may differ from the clip's: sides rounded to even numbers differ so."""
 
-DEFAULT_PACK_FACTOR = 32
-DEFAULT_JPEG_QUALITY = 95
+DEFAULTS = CaptionSettings()
 
 PACK_SCHEMA = pl.Schema(
     {
@@ -68,38 +62,16 @@ class CorruptPack(ValueError):
 
 
 @dataclass(frozen=True)
-class WindowRule:
-    """Which frames are captioned: how a clip is cut (frames) and how densely a window is sampled (frames a second).
-
-    Raises:
-        ValueError: a number is outside its range, which the message gives.
-    """
-
-    window_size: int = DEFAULT_WINDOW_SIZE
-    remainder_threshold: int = DEFAULT_REMAINDER_THRESHOLD
-    sampling_fps: float = DEFAULT_SAMPLING_FPS
-
-    def __post_init__(self) -> None:
-        check_window_rule(self.window_size, self.remainder_threshold)
-        check_sampling_fps(self.sampling_fps)
-
-
-@dataclass(frozen=True)
 class PackRule:
-    """How frames look to a model: sides are multiples of `factor` pixels, JPEG `quality` is 1 to 100.
+    """How frames look to a model: sides are multiples of `factor` pixels, JPEG `quality` is 1 to 100."""
 
-    Raises:
-        ValueError: a number is outside its range, which the message gives.
-    """
+    factor: int = DEFAULTS.frame_factor
+    quality: int = DEFAULTS.frame_quality
 
-    factor: int = DEFAULT_PACK_FACTOR
-    quality: int = DEFAULT_JPEG_QUALITY
-
-    def __post_init__(self) -> None:
-        if self.factor < 1:
-            raise ValueError(f"factor is {self.factor}, allowed: 1 or more")
-        if not 1 <= self.quality <= 100:
-            raise ValueError(f"frame_quality is {self.quality}, allowed: 1 to 100")
+    @classmethod
+    def of(cls, caption: CaptionSettings) -> Self:
+        """Return how frames look to the model of `caption`."""
+        return cls(caption.frame_factor, caption.frame_quality)
 
     @property
     def pack_id(self) -> str:
@@ -144,7 +116,7 @@ class PackOutcome:
     seen: WindowPrint | None = None
 
 
-def plan_clip(facts: ClipFacts, rule: WindowRule, frames: FrameRange | None = None) -> list[PlannedWindow]:
+def plan_clip(facts: ClipFacts, rule: WindowSettings, frames: FrameRange | None = None) -> list[PlannedWindow]:
     """Cut a clip into windows and choose the frames of each. A clip under 4 frames has none.
 
     facts: of the file. frames: those of the clip, counted from the file's first; None: the clip is the whole file.
@@ -181,7 +153,7 @@ def pack_windows(
     windows: Sequence[tuple[str, PlannedWindow]],
     rule: PackRule,
     folder: Path,
-    limits: ProbeLimits = ProbeLimits(),  # noqa: B008 - frozen
+    limits: ClipSettings = ClipSettings(),  # noqa: B008 - frozen
 ) -> list[PackOutcome]:
     """Decode the clip once and write one pack for each (window_id, window); return their outcomes in that order.
 
@@ -228,7 +200,7 @@ def _pack_once(
     windows: Sequence[tuple[str, PlannedWindow]],
     rule: PackRule,
     folder: Path,
-    limits: ProbeLimits,
+    limits: ClipSettings,
 ) -> list[PackOutcome]:
     folder.mkdir(parents=True, exist_ok=True)
     pending = [_PendingPack(window_id, window, facts, rule, folder) for window_id, window in windows]

@@ -13,7 +13,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from caption_assets.engines.protocol import PackedFrames
+from caption_assets.settings.groups import PreviewSettings
+from caption_assets.video.packed_frames import PackedFrames
 from caption_assets.video.preview_format import (
     FORMATS,
     PreviewEncoder,
@@ -22,9 +23,7 @@ from caption_assets.video.preview_format import (
     require_format,
 )
 
-__all__ = ["Preview", "PreviewRule", "PreviewWriter", "check_preview", "choose_frames", "make_preview"]
-
-MIN_TARGET_HEIGHT = 16
+__all__ = ["Preview", "PreviewWriter", "check_preview", "choose_frames", "make_preview"]
 
 POSTER_SUFFIX = ".jpg"
 POSTER_QUALITY = 80
@@ -35,36 +34,6 @@ FLAT_DEVIATION = 6.0
 
 FALLBACK = FORMATS["webp"]
 """Takes pictures of any size from 1 x 1 on."""
-
-
-@dataclass(frozen=True)
-class PreviewRule:
-    """How a preview looks.
-
-    target_fps: pictures a second, above 0. target_height: pixels, 16 or more; never more than the source has.
-    quality: 0 to 100. compression_level: effort only, 0 to 6. format: webp, avif or mp4; `preview_format` says what
-    quality and level are for each encoder.
-
-    Raises:
-        ValueError: a number is outside its range, which the message gives, or this machine cannot write the format.
-    """
-
-    target_fps: float = 1.0
-    target_height: int = 240
-    quality: int = 50
-    compression_level: int = 4
-    format: str = FALLBACK.name
-
-    def __post_init__(self) -> None:
-        if not (self.target_fps > 0 and math.isfinite(self.target_fps)):
-            raise ValueError(f"target_fps is {self.target_fps}, allowed: above 0")
-        if self.target_height < MIN_TARGET_HEIGHT:
-            raise ValueError(f"target_height is {self.target_height}, allowed: {MIN_TARGET_HEIGHT} or more")
-        if not 0 <= self.quality <= 100:
-            raise ValueError(f"quality is {self.quality}, allowed: 0 to 100")
-        if not 0 <= self.compression_level <= 6:
-            raise ValueError(f"compression_level is {self.compression_level}, allowed: 0 to 6")
-        require_format(self.format)
 
 
 @dataclass(frozen=True)
@@ -95,7 +64,7 @@ class PreviewWriter:
         self,
         start_s: float,
         end_s: float,
-        rule: PreviewRule,
+        rule: PreviewSettings,
         source_width: int,
         source_height: int,
         *,
@@ -119,7 +88,7 @@ class PreviewWriter:
             warnings.append(f"the source has {source_fps:g} frames a second, below target_fps {rule.target_fps:g}")
         if source_height < rule.target_height:
             warnings.append(f"the source is {source_height} pixels high, below target_height {rule.target_height}")
-        self._form = require_format(rule.format)
+        self._form = require_format(rule.preview_format)
         if min(source_width, source_height) < self._form.min_side:
             warnings.append(
                 f"the source is {source_width}x{source_height} pixels, {self._form.name} has {self._form.min_side} a "
@@ -170,7 +139,7 @@ def make_preview(
     frames: PackedFrames,
     window_start_s: float,
     window_end_s: float,
-    rule: PreviewRule,
+    rule: PreviewSettings,
     *,
     source_fps: float | None = None,
     source_width: int | None = None,

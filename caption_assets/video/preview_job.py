@@ -10,18 +10,18 @@ from pathlib import Path
 from av.video.frame import VideoFrame
 
 from caption_assets.ids import ClipId, WindowId
+from caption_assets.settings.groups import ClipSettings, PreviewSettings
 from caption_assets.video.decode import TimesOutOfOrder, decode_frames
 from caption_assets.video.frame_store import FramesUnavailable, load_frames
 from caption_assets.video.preview import (
     POSTER_SUFFIX,
     Preview,
-    PreviewRule,
     PreviewWriter,
     choose_frames,
     make_preview,
 )
-from caption_assets.video.probe import ClipFacts, ProbeLimits, UnreadableVideo, probe_clip
-from caption_assets.video.upright import UprightScaler
+from caption_assets.video.probe import ClipFacts, UnreadableVideo, probe_clip
+from caption_assets.video.to_rgb import UprightScaler
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class PreviewJob:
     folder: Path
     start_s: float
     end_s: float
-    rule: PreviewRule
+    rule: PreviewSettings
     source_fps: float
     source_width: int
     source_height: int
@@ -89,8 +89,8 @@ class ClipPreviewJob:
     expected_mtime_ns: int
     windows: tuple[ShownWindow, ...]
     folder: Path
-    rule: PreviewRule
-    limits: ProbeLimits
+    rule: PreviewSettings
+    limits: ClipSettings
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def _feed(showings: Sequence["_Showing"], job: ClipPreviewJob, facts: ClipFacts,
 class _Showing:
     """The preview of one window while its clip is decoded. wanted: frames of the file, ascending."""
 
-    def __init__(self, window: ShownWindow, facts: ClipFacts, rule: PreviewRule) -> None:
+    def __init__(self, window: ShownWindow, facts: ClipFacts, rule: PreviewSettings) -> None:
         first, last = (window.clip_start_frame + index for index in (window.start_frame, window.end_frame))
         self._clip_start_s = facts.times_s[window.clip_start_frame]
         times_s = [time_s - self._clip_start_s for time_s in facts.times_s[first : last + 1]]

@@ -24,9 +24,9 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from caption_assets.settings.groups import ClipSettings
 from caption_assets.video.container import declared_size
 from caption_assets.video.demux import (
-    ProbeLimits,
     UnreadableVideo,
     describe_error,
     is_picture,
@@ -36,7 +36,7 @@ from caption_assets.video.demux import (
 from caption_assets.video.random_access import is_random_access
 from caption_assets.video.sparse import NO_PTS, PacketIndex
 
-__all__ = ["ClipFacts", "ProbeLimits", "UnreadableVideo", "probe_clip"]
+__all__ = ["ClipFacts", "UnreadableVideo", "probe_clip"]
 
 FALLBACK_FPS = Fraction(25)
 """Frames a second of a stream that gives neither times nor a rate."""
@@ -169,7 +169,7 @@ class _Timeline:
     last_duration: int
 
 
-def probe_clip(path: Path, limits: ProbeLimits = ProbeLimits()) -> ClipFacts:  # noqa: B008 - frozen
+def probe_clip(path: Path, limits: ClipSettings = ClipSettings()) -> ClipFacts:  # noqa: B008 - frozen
     """Read what is true of the clip at `path`.
 
     A file that was cut but whose index survives gives the frames that are wholly there, and the flag "truncated".
@@ -197,7 +197,7 @@ def probe_clip(path: Path, limits: ProbeLimits = ProbeLimits()) -> ClipFacts:  #
 
 
 def _read_pictures(
-    container: InputContainer, stream: VideoStream, limits: ProbeLimits
+    container: InputContainer, stream: VideoStream, limits: ClipSettings
 ) -> tuple[list[_Picture], PacketIndex, VideoFrame | None]:
     """Return every displayed packet, all packets, both in file order, and the first frame that decodes cleanly."""
     codec, extradata = stream.codec_context.name, stream.codec_context.extradata
@@ -306,7 +306,7 @@ def _facts(
     size: int,
     promised: int,
     n_cut: int,
-    limits: ProbeLimits,
+    limits: ClipSettings,
 ) -> ClipFacts:
     time_base, pts = _time_base(stream), timeline.pts
     n_frames = len(pts)

@@ -7,9 +7,9 @@ from typing import Any
 
 from caption_assets import ids
 from caption_assets.ids import ClipId, RecipeId, WindowId
-from caption_assets.video.cutting import Cut
 from caption_assets.video.duplicates import SeenWindow
-from caption_assets.video.perceptual import WindowPrint
+from caption_assets.video.fingerprint import WindowPrint
+from caption_assets.video.window_job import Cut
 from caption_assets.video.windowing import MIN_WINDOW_FRAMES
 
 

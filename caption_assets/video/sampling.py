@@ -4,16 +4,13 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from caption_assets.video.windowing import MIN_WINDOW_FRAMES
+from caption_assets.video.windowing import DEFAULTS, MIN_WINDOW_FRAMES
 
 MIN_SAMPLED_FRAMES = 4
 """Frames of a window a model sees at least (Qwen-VL video rule)."""
 
 MAX_SAMPLED_FRAMES = 768
 """Frames of a window a model sees at most (Qwen-VL video rule)."""
-
-DEFAULT_SAMPLING_FPS = 2.0
-"""Sampled frames a second."""
 
 PRODUCT_DECIMALS = 6
 """252 frames at 24 a second sampled at 2.0 are 21 frames, not 20.999999999: what decides a tie is rounded first."""
@@ -23,7 +20,7 @@ TIE_S = 1e-9
 
 
 def sample_frames(
-    times_s: Sequence[float], start: int, end: int, sampling_fps: float = DEFAULT_SAMPLING_FPS
+    times_s: Sequence[float], start: int, end: int, sampling_fps: float = DEFAULTS.sampling_fps
 ) -> list[int]:
     """Choose frames of the window `start` to `end` (inclusive), evenly spaced in time.
 

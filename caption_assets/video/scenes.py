@@ -11,8 +11,8 @@ from pathlib import Path
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
+from caption_assets.settings.groups import ClipSettings
 from caption_assets.video.decode import TimesOutOfOrder, decode_frames
-from caption_assets.video.demux import ProbeLimits
 from caption_assets.video.probe import ClipFacts
 
 DETECTION_WIDTH = 256
@@ -38,7 +38,7 @@ def find_scene_cuts(
     path: Path,
     facts: ClipFacts,
     threshold: float,
-    limits: ProbeLimits = ProbeLimits(),  # noqa: B008 - frozen
+    limits: ClipSettings = ClipSettings(),  # noqa: B008 - frozen
 ) -> dict[int, float]:
     """Return the first frame of each scene but the first, ascending, with its score: the change from the frame before.
 
@@ -56,7 +56,7 @@ def find_scene_cuts(
         return _find_cuts(path, replace(facts, by_pts=False), threshold, limits)
 
 
-def _find_cuts(path: Path, facts: ClipFacts, threshold: float, limits: ProbeLimits) -> dict[int, float]:
+def _find_cuts(path: Path, facts: ClipFacts, threshold: float, limits: ClipSettings) -> dict[int, float]:
     check_scene_detection()
     import cv2
     from scenedetect.common import FrameTimecode
@@ -74,7 +74,7 @@ def _find_cuts(path: Path, facts: ClipFacts, threshold: float, limits: ProbeLimi
     return cuts
 
 
-def _small_pictures(path: Path, facts: ClipFacts, limits: ProbeLimits) -> Iterator[tuple[int, object]]:
+def _small_pictures(path: Path, facts: ClipFacts, limits: ClipSettings) -> Iterator[tuple[int, object]]:
     """Yield each frame that decodes as (index, uint8 array of shape (height, width, 3), blue first), ascending.
 
     One that only a second decode gives, after damage, comes too late and is left out.

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from caption_assets.ids import ClipId
-from caption_assets.video.probe import ClipFacts, ProbeLimits, UnreadableVideo, probe_clip
+from caption_assets.settings.groups import ClipSettings
+from caption_assets.video.probe import ClipFacts, UnreadableVideo, probe_clip
 from caption_assets.video.scenes import find_scene_cuts
-from caption_assets.video.splitting import Part, PartFacts, SplitRule, part_facts, scene_parts, stride_parts
+from caption_assets.video.splitting import Part, PartFacts, part_facts, scene_parts, stride_parts
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,7 @@ class SplitJob:
     location: Path
     expected_bytes: int
     expected_mtime_ns: int
-    rule: SplitRule
-    limits: ProbeLimits
+    clip: ClipSettings
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def split_file(job: SplitJob) -> FileSplit:
         status = job.location.stat()
         if (status.st_size, status.st_mtime_ns) != (job.expected_bytes, job.expected_mtime_ns):
             return FileSplit(problem="the file has changed since it was registered; run raw_clips again")
-        facts = probe_clip(job.location, job.limits)
+        facts = probe_clip(job.location, job.clip)
         parts = _parts(job, facts)
     except FileNotFoundError:
         return FileSplit(problem="the file is not in uploads/ any more; put it back and run the batch again")
@@ -52,10 +52,9 @@ def split_file(job: SplitJob) -> FileSplit:
 
 
 def _parts(job: SplitJob, facts: ClipFacts) -> list[Part]:
-    rule = job.rule
-    if rule.how == "stride":
-        return stride_parts(facts.times_s, facts.duration_s, length_s=rule.length_s, min_length_s=rule.min_length_s)
-    cuts = find_scene_cuts(job.location, facts, rule.threshold, job.limits)
-    return scene_parts(
-        facts.times_s, facts.duration_s, cuts, min_length_s=rule.min_length_s, max_length_s=rule.max_length_s
-    )
+    clip = job.clip
+    times_s, duration_s, shortest_s = facts.times_s, facts.duration_s, clip.min_clip_length_s
+    if clip.split == "stride":
+        return stride_parts(times_s, duration_s, length_s=clip.split_length_s, min_length_s=shortest_s)
+    cuts = find_scene_cuts(job.location, facts, clip.scene_threshold, clip)
+    return scene_parts(times_s, duration_s, cuts, min_length_s=shortest_s, max_length_s=clip.max_clip_length_s)

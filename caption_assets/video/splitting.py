@@ -15,24 +15,12 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 from caption_assets.video.probe import ClipFacts, is_uneven
 from caption_assets.video.windowing import MIN_WINDOW_FRAMES
 
 TIE_S = 1e-9
 """Seconds. A frame so little before a stride begins it, and a length so little beyond a limit keeps it."""
-
-
-@dataclass(frozen=True)
-class SplitRule:
-    """How files are split. Lengths are in seconds; the settings of the same names say what each is for."""
-
-    how: Literal["stride", "scenes"]
-    length_s: float
-    min_length_s: float
-    max_length_s: float
-    threshold: float
 
 
 @dataclass(frozen=True)

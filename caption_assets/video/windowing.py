@@ -6,14 +6,12 @@
 
 from dataclasses import dataclass
 
+from caption_assets.settings.groups import WindowSettings
+
 MIN_WINDOW_FRAMES = 4
 """Frames. Fewer are never a window: the models read frames in pairs and a caption of motion needs two pairs."""
 
-DEFAULT_WINDOW_SIZE = 256
-"""Frames of every window but the last."""
-
-DEFAULT_REMAINDER_THRESHOLD = 128
-"""Frames. A rest of at least this many is a window of its own."""
+DEFAULTS = WindowSettings()
 
 
 @dataclass(frozen=True)
@@ -31,8 +29,8 @@ class FrameRange:
 
 def plan_windows(
     n_frames: int,
-    window_size: int = DEFAULT_WINDOW_SIZE,
-    remainder_threshold: int = DEFAULT_REMAINDER_THRESHOLD,
+    window_size: int = DEFAULTS.window_size,
+    remainder_threshold: int = DEFAULTS.remainder_threshold,
 ) -> list[FrameRange]:
     """Cut frames 0 to `n_frames` - 1 into windows: every frame in exactly one window, in order.
 

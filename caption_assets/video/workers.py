@@ -15,16 +15,19 @@ import os
 import resource
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import forkserver, popen_forkserver, reduction, spawn, util
 from multiprocessing.context import ForkServerContext, ForkServerProcess, set_spawning_popen
-from typing import Any, Literal, TypedDict, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
+
+from caption_assets.cores import usable_cores
+from caption_assets.settings.groups import DecodeSettings
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -55,12 +58,14 @@ class WorkerFailure:
     error: BaseException | None = None
 
 
-class WorkerLimits(TypedDict):
-    """How `map_clips` works: processes, seconds for one item, bytes of address space of each process."""
-
-    workers: int
-    timeout_s: float
-    memory_bytes: int
+def map_jobs(
+    fn: Callable[[ItemT], ResultT], jobs: Sequence[ItemT], decode: DecodeSettings
+) -> Iterator[tuple[ItemT, ResultT | WorkerFailure]]:
+    """Yield what `map_clips` does, with the processes and limits that `decode` sets, and no idle process."""
+    workers = max(1, min(decode.workers or usable_cores(), len(jobs)))
+    return map_clips(
+        fn, jobs, workers=workers, timeout_s=decode.clip_timeout_s, memory_bytes=decode.worker_memory_mb << 20
+    )
 
 
 def map_clips(

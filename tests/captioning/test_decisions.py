@@ -10,6 +10,7 @@ from caption_assets.captioning.decisions import RetentionRule, candidate_set_has
 from caption_assets.ids import RecipeId, WindowId
 from caption_assets.ledger.parts import as_frame
 from caption_assets.ledger.schema import TABLES
+from caption_assets.settings.groups import GateSettings, RetentionSettings
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 WINDOW = WindowId("w")
@@ -25,7 +26,8 @@ def candidate(
 def judge(
     candidates: list[dict[str, object]], policy: str = "first", reference: str | None = None, seed: int = 0
 ) -> dict[str, dict[str, object]]:
-    rule = RetentionRule(RecipeId(f"r-{policy}"), policy, seed)
+    retention = RetentionSettings(keep_candidate_mode=policy, retention_seed=seed)
+    rule = RetentionRule(RecipeId(f"r-{policy}"), retention, GateSettings(min_words=0))
     rows = decision_rows(WINDOW, candidates, rule, reference, "run", NOW)
     if rows:
         assert as_frame(TABLES["retention_decisions"], rows).height == len(candidates), "the ledger takes every row"

@@ -16,15 +16,16 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from caption_assets.captioning.drift import Drift, DriftLimits, check_drift
+from caption_assets.captioning.drift import Drift, check_drift
 from caption_assets.captioning.facts import Facts, stem_of
+from caption_assets.settings.groups import EnhanceSettings
 
 HERE = Path(__file__).parent
 LINES = [json.loads(line) for line in (HERE / "smollm2.jsonl").read_text(encoding="utf-8").split("\n")[:-1]]
 SOURCES = {line["source"]: line for line in LINES if "source" in line}
 ANSWERS = [line for line in LINES if "of" in line]
 FAITHFUL = json.loads((HERE / "faithful.json").read_text(encoding="utf-8"))
-LIMITS = DriftLimits()
+LIMITS = EnhanceSettings()
 INVENTIONS = ("new_names", "new_quotes", "new_numbers", "new_colors")
 STREET = "Several cars drive along a street at night."
 
@@ -131,7 +132,7 @@ def test_a_length_out_of_the_band_is_drift_with_the_ratio() -> None:
     assert long.reason == "length ratio 5.25 above 5"
     short = check("Cars drive at night.", "Cars drive and drive and drive along at night and all along the night.")
     assert short.reason == "length ratio 0.29 below 0.5"
-    assert check_drift(STREET * 6, STREET, [], DriftLimits(max_length_ratio=7)).status == "ok"
+    assert check_drift(STREET * 6, STREET, [], EnhanceSettings(drift_max_length_ratio=7)).status == "ok"
 
 
 # --- no inventions ----------------------------------------------------------------------------------------------------

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from caption_assets.captioning.echoes import MAX_ECHOES, find_echoes, looks_apart
-from caption_assets.orchestration.deciding import decide_batch
-from caption_assets.recipes import window_recipe
+from caption_assets.captioning.repeated_captions import MAX_ECHOES, find_echoes, looks_apart
+from caption_assets.pipeline.retain import decide_batch
+from caption_assets.settings.recipes import window_recipe
 from tests.ledger.story import MODEL, Story, row_of, settings
 
 ONES, ZEROS, HALF = 2**64 - 1, 0, 2**32 - 1
@@ -92,6 +92,6 @@ def test_a_decision_follows_what_stands_around_it_and_back(story: Story) -> None
 
 
 def _recipe(chosen):
-    from caption_assets.recipes import caption_recipe
+    from caption_assets.settings.recipes import caption_recipe
 
     return caption_recipe(chosen, MODEL).recipe_id

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 import pytest
 
 from caption_assets.captioning.judging import (
-    JUDGE_PROMPT,
     choice_of,
     comparisons,
     judge_request,
@@ -16,6 +15,7 @@ from caption_assets.engines.protocol import Completion
 from caption_assets.ids import RecipeId, WindowId
 from caption_assets.ledger.parts import as_frame
 from caption_assets.ledger.schema import TABLES
+from caption_assets.settings.prompts import JUDGE_PROMPT
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 W, R = WindowId("w"), RecipeId("r")

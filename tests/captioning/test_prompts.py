@@ -1,9 +1,9 @@
 """A prompt per clip: which text of a clip's columns is its prompt."""
 
-from caption_assets.captioning.prompts import ClipPrompts, clip_prompts
 from caption_assets.engines.protocol import EngineIdentity
-from caption_assets.recipes import caption_recipe
+from caption_assets.pipeline.clip_prompts import ClipPrompts, clip_prompts
 from caption_assets.settings import Settings
+from caption_assets.settings.recipes import caption_recipe
 
 IDENTITY = EngineIdentity("vllm", "0.25", "Qwen/Qwen3-VL-8B-Instruct", "0123abc")
 
@@ -35,9 +35,11 @@ def test_each_batch_is_told_apart_and_a_key_with_other_values_alone_is_a_column(
 
 
 def test_the_prompt_of_a_clip_wins_over_text_and_variant_and_is_the_same_task_wherever_it_comes_from() -> None:
-    settings = Settings.of({"prompt_text": "batch", "prompt_variant": "av", "prompt_key": "question"})
+    settings = Settings.of(
+        {"caption.prompt_text": "batch", "caption.prompt_variant": "av", "caption.prompt_key": "question"}
+    )
     for text in ("Who?", ""):
         own = caption_recipe(settings, IDENTITY, text)
         assert own.prompts[0].text == text
-        assert own.recipe_id == caption_recipe(Settings.of({"prompt_text": text}), IDENTITY).recipe_id
+        assert own.recipe_id == caption_recipe(Settings.of({"caption.prompt_text": text}), IDENTITY).recipe_id
     assert caption_recipe(settings, IDENTITY).prompts[0].text == "batch"

@@ -7,16 +7,17 @@ import pytest
 
 from caption_assets.captioning.enhancing import EnhanceJob, EnhanceTask, enhance_stream
 from caption_assets.captioning.stream import NO_ANSWER, Job, caption_stream
-from caption_assets.captioning.tasks import Ask, Slot, Task
+from caption_assets.captioning.tasks import Slot, Task
 from caption_assets.engines.protocol import Completion, Message, PackedFrames, Request
 from caption_assets.ids import CandidateId, RecipeId, WindowId
 from caption_assets.ledger.parts import as_frame
 from caption_assets.ledger.schema import TABLES
+from caption_assets.settings.groups import CaptionSettings, EnhanceSettings
 
 from .engines import ScriptedEngine, ThreadedEngine, fail_the_second, say_nothing, say_the_seed
 
 FRAMES = PackedFrames([b"jpeg"], [0.0], 8, 8)
-ASK = Ask("prompt", None, {}, 10, "Refine: ")
+ASK = CaptionSettings(prompt_text="prompt", sampling_params={}, max_output_tokens=10, stage2_prompt_text="Refine: ")
 RECIPE = RecipeId("r")
 ASKS = {RECIPE: ASK}
 ONE = [Task(WindowId(f"w{i}"), RECIPE, (Slot(0, 1), Slot(1, 2), Slot(2, 1))) for i in range(3)]
@@ -147,7 +148,8 @@ def enhance(
     jobs = [EnhanceJob("a", TASKS[:2], frames_of), EnhanceJob("b", TASKS[2:], frames_of)]
     made = list(
         enhance_stream(
-            engine.stream, jobs, prompt="Rewrite.", sampling=sampling or {}, max_tokens=9, run_id="run",
+            engine.stream, jobs, enhance=EnhanceSettings(prompt_text="Rewrite.", max_output_tokens=9),
+            sampling=sampling or {}, run_id="run",
             clock=lambda: NOW,
         )
     )  # fmt: skip

@@ -6,9 +6,7 @@ from hypothesis import strategies as st
 
 from caption_assets import ids
 from caption_assets.captioning.plan import first_stage_tasks, original_row, second_stage_tasks
-from caption_assets.captioning.prompts import CAPTION_PROMPTS, choose_prompt
 from caption_assets.captioning.tasks import (
-    Ask,
     Slot,
     Task,
     first_request,
@@ -19,10 +17,17 @@ from caption_assets.captioning.tasks import (
 )
 from caption_assets.engines.protocol import Completion, Message, PackedFrames
 from caption_assets.ids import CandidateId, RecipeId, WindowId
+from caption_assets.settings.groups import CaptionSettings
+from caption_assets.settings.prompts import CAPTION_PROMPTS, choose_prompt
 
 W1, W2, RECIPE = WindowId("w1"), WindowId("w2"), RecipeId("r1")
 FRAMES = PackedFrames([b"jpeg"], [0.0], 8, 8)
-ASK = Ask("What is seen?", None, {"temperature": 0.5}, 100, "Refine: ")
+ASK = CaptionSettings(
+    prompt_text="What is seen?",
+    sampling_params={"temperature": 0.5},
+    max_output_tokens=100,
+    stage2_prompt_text="Refine: ",
+)
 ODD = "quotes \"' braces {x} {{y}} %s backslash \\n \\ newline \n tab \t ü 🎬 <|im_end|>"
 
 
@@ -114,7 +119,7 @@ def test_a_seed_that_is_set_counts_on_from_there_and_fits_in_32_bits() -> None:
 
 
 def test_the_seed_travels_with_the_candidate_and_not_in_the_sampling_fields() -> None:
-    ask = Ask("p", None, {"temperature": 0.5, "seed": 7}, 10)
+    ask = CaptionSettings(sampling_params={"temperature": 0.5, "seed": 7})
     request = first_request(Task(W1, RECIPE, (Slot(1, 1), Slot(3, 2))), ask, FRAMES)
     assert list(request.seeds) == [8, 10]
     assert request.sampling == {"temperature": 0.5}
@@ -133,7 +138,8 @@ def test_the_first_request_holds_the_prompt_and_the_frames() -> None:
 
 
 def test_a_system_prompt_comes_first() -> None:
-    request = first_request(Task(W1, RECIPE, (Slot(0, 1),)), Ask("p", "Be brief.", {}, 1), FRAMES)
+    ask = CaptionSettings(prompt_text="p", system_prompt="Be brief.")
+    request = first_request(Task(W1, RECIPE, (Slot(0, 1),)), ask, FRAMES)
     assert request.messages == (Message("system", "Be brief."), Message("user", "p", with_video=True))
 
 
@@ -151,7 +157,7 @@ def test_the_second_request_holds_the_first_caption_once_as_answer_and_once_with
 
 
 def test_texts_reach_the_engine_letter_for_letter() -> None:
-    ask = Ask(ODD, ODD, {}, 1, ODD)
+    ask = CaptionSettings(prompt_text=ODD, system_prompt=ODD, stage2_prompt_text=ODD)
     first = first_request(Task(W1, RECIPE, (Slot(0, 1),)), ask, FRAMES)
     assert {message.text for message in first.messages} == {ODD}
     (second,) = second_requests(Task(W1, RECIPE, (Slot(0, 1),), 2, ((CandidateId("k"), ODD),)), ask, FRAMES)

@@ -8,18 +8,18 @@ from tests.orchestration.running import copy_root, run_job
 from tests.video.films import make_film
 
 SETTINGS = {
-    "caption_num": 4,
-    "sampling_params": {"temperature": 0.8},
-    "generate_stage2_caption": True,
-    "keep_candidate_mode": "first",
+    "caption.caption_num": 4,
+    "caption.sampling_params": {"temperature": 0.8},
+    "caption.generate_stage2_caption": True,
+    "retention.keep_candidate_mode": "first",
 }
 """What the batch `b` of `captioned` was run with."""
 
 SAME = [
-    "caption_num=4",
-    'sampling_params={"temperature": 0.8}',
-    "generate_stage2_caption=true",
-    "keep_candidate_mode=first",
+    "caption.caption_num=4",
+    'caption.sampling_params={"temperature": 0.8}',
+    "caption.generate_stage2_caption=true",
+    "retention.keep_candidate_mode=first",
 ]
 """The same on the command line."""
 

@@ -42,7 +42,7 @@ def test_what_takes_settings_takes_engine_arguments_and_they_end_up_where_set_pu
     )
     seen = []
     monkeypatch.setattr("caption_assets.cli.run.run_batch", lambda *given, **_: seen.append(given[4].vllm_kwargs) or 0)
-    words = ["run", "x.mp4", "--engine-arg", "max-model-len=8192", "--set", "vllm_kwargs.seed=1"]
+    words = ["run", "x.mp4", "--engine-arg", "max-model-len=8192", "--set", "caption.vllm_kwargs.seed=1"]
     CliRunner().invoke(cli, [*words, "--engine-arg", "dtype=float16"])
     assert seen == [{"seed": 1, "max_model_len": 8192, "dtype": "float16"}]
 
@@ -135,10 +135,10 @@ def under(settings):
 @pytest.mark.parametrize(
     "changed",
     [
-        {"prompt_text": "Hm?"},
-        {"window_size": 80, "remainder_threshold": 40},
-        {"target_height": 64},
-        {"keep_candidate_mode": "longest"},
+        {"caption.prompt_text": "Hm?"},
+        {"window.window_size": 80, "window.remainder_threshold": 40},
+        {"preview.target_height": 64},
+        {"retention.keep_candidate_mode": "longest"},
         {"enhance": {"enabled": False}},
     ],
     ids=lambda changed: next(iter(changed)),
@@ -158,7 +158,7 @@ def test_plan_tells_what_a_run_then_does(change, root, changed):
     enhanced = ran.work.get("enhance", 0)
     assert (
         planned["enhancements"] == 3 > enhanced
-        if "keep_candidate_mode" in changed
+        if "retention.keep_candidate_mode" in changed
         else planned["enhancements"] == enhanced
     )
     decided = query(
@@ -172,12 +172,12 @@ def test_plan_tells_what_a_run_then_does(change, root, changed):
 
 
 def test_plan_counts_previews_that_another_setting_has_overwritten(change, root):
-    run_job(root, settings={**SETTINGS, "target_height": 64})
+    run_job(root, settings={**SETTINGS, "preview.target_height": 64})
     [row] = change("plan", *same(), "--json").json
     assert row["previews"] == 3
 
 
-@pytest.mark.parametrize("words", [["--set", "window_size=3"], ["--engine", "telepathy"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["--set", "window.window_size=3"], ["--engine", "telepathy"]], ids=" ".join)
 def test_plan_refuses_what_a_run_would_refuse(ask, words):
     said = ask("plan", *words)
     assert said.status == 2

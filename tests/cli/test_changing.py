@@ -2,7 +2,7 @@
 
 import pytest
 
-from caption_assets.cli import reproduce
+from caption_assets.pipeline import reproduce
 from tests.orchestration.engines import EngineLog
 from tests.orchestration.running import counted_work, query, table
 

@@ -37,8 +37,9 @@ def test_a_clip_that_is_taken_down_is_not_brought_back_by_a_run(change, root):
     assert not list(root.rglob(f"{clip['window_id']}*"))
     assert {row["clip_path"] for row in table(root)} == {"b\nb.mp4"}
     upload.write_bytes(content)
-    ran = change("run", root / "uploads" / "b", "--set", "caption_num=4", "--set", "keep_candidate_mode=first",
-                 "--set", 'sampling_params={"temperature": 0.8}', "--set", "generate_stage2_caption=true")  # fmt: skip
+    words = ["caption.caption_num=4", 'caption.sampling_params={"temperature": 0.8}',
+             "caption.generate_stage2_caption=true", "retention.keep_candidate_mode=first"]  # fmt: skip
+    ran = change("run", root / "uploads" / "b", *(word for each in words for word in ("--set", each)))
     assert ran.status == 0
     assert "note: 'a.mp4': not shown: taken down by ann (the uploader asked)" in ran.err
     assert {row["clip_path"] for row in table(root)} == {"b\nb.mp4"}

@@ -11,12 +11,15 @@ from pathlib import Path
 import pytest
 
 from caption_assets import ids
-from caption_assets.cli.plan import plan_batches
+from caption_assets.engines.protocol import EngineSpec
 from caption_assets.engines.registry import choose_engine
 from caption_assets.ids import ClipId, WindowId
 from caption_assets.ledger.database import Ledger
-from caption_assets.orchestration.collapsing import duplicates_in
-from caption_assets.recipes import (
+from caption_assets.pipeline.dedupe import duplicates_in
+from caption_assets.pipeline.plan import plan_batches
+from caption_assets.root import RootFolder
+from caption_assets.settings import Settings
+from caption_assets.settings.recipes import (
     caption_recipe,
     clip_recipe,
     enhance_recipe,
@@ -25,34 +28,36 @@ from caption_assets.recipes import (
     split_recipe,
     window_recipe,
 )
-from caption_assets.root import RootFolder
-from caption_assets.settings import Settings
 from caption_assets.video.splitting import stride_parts
 from caption_assets.video.windowing import plan_windows
 from tests.ledger.story import row_of
 
 Row = Mapping[str, object]
 
-BASE: dict[str, object] = {"caption_num": 2, "generate_stage2_caption": False}
-STRIDE = {"split": "stride", "split_length_s": 10.0, "min_clip_length_s": 4.0}
-SCENES = {"split": "scenes", "min_clip_length_s": 4.0}
+BASE: dict[str, object] = {"caption.caption_num": 2, "caption.generate_stage2_caption": False}
+STRIDE = {"clip.split": "stride", "clip.split_length_s": 10.0, "clip.min_clip_length_s": 4.0}
+SCENES = {"clip.split": "scenes", "clip.min_clip_length_s": 4.0}
 CHANGES: Sequence[dict[str, object]] = (
     {},
-    {"prompt_text": "What is new?"},
-    {"generate_stage2_caption": True},
-    {"window_size": 100, "remainder_threshold": 2},
-    {"keep_candidate_mode": "longest"},
-    {"prompt_text": "Hm?", "keep_candidate_mode": "all", "enhance": {"prompt_text": "Better, please."}},
+    {"caption.prompt_text": "What is new?"},
+    {"caption.generate_stage2_caption": True},
+    {"window.window_size": 100, "window.remainder_threshold": 2},
+    {"retention.keep_candidate_mode": "longest"},
+    {
+        "caption.prompt_text": "Hm?",
+        "retention.keep_candidate_mode": "all",
+        "enhance": {"prompt_text": "Better, please."},
+    },
     {"enhance": {"enabled": False}},
-    {"caption_num": 4, "target_height": 64, "dedupe_windows": "off"},
-    {"max_frames": 1000},
+    {"caption.caption_num": 4, "preview.target_height": 64, "dedupe.mode": "off"},
+    {"clip.max_frames": 1000},
     STRIDE,
-    {**STRIDE, "min_clip_length_s": 5.0, "prompt_text": "Hm?"},
+    {**STRIDE, "clip.min_clip_length_s": 5.0, "caption.prompt_text": "Hm?"},
     SCENES,
-    {**SCENES, "scene_threshold": 30.0},
-    {"prompt_key": "q"},
-    {"prompt_key": "q", "keep_candidate_mode": "all"},
-    {**STRIDE, "prompt_key": "q", "prompt_text": "Hm?"},
+    {**SCENES, "clip.scene_threshold": 30.0},
+    {"caption.prompt_key": "q"},
+    {"caption.prompt_key": "q", "retention.keep_candidate_mode": "all"},
+    {**STRIDE, "caption.prompt_key": "q", "caption.prompt_text": "Hm?"},
 )
 RATE = 25.0
 
@@ -132,7 +137,7 @@ class Invented:
         recipe = window_recipe(settings).recipe_id
         lengths = {str(row["clip_id"]): int(str(row["n_frames"])) for row in self.rows["clips"]}
         for clip, n_frames in lengths.items():
-            ranges = plan_windows(n_frames, settings.window_size, settings.remainder_threshold)
+            ranges = plan_windows(n_frames, settings.window.window_size, settings.window.remainder_threshold)
             named = [(ids.window_id(ClipId(clip), r.start, r.end, recipe), r.start, r.end) for r in ranges]
             yield from (name for name, _, _ in named)
             if self.happens(0.2):
@@ -170,8 +175,8 @@ class Invented:
         for window in windows:
             made = []
             if self.happens(0.8):
-                for stage in (1, 2) if settings.generate_stage2_caption else (1,):
-                    for index in range(settings.caption_num):
+                for stage in (1, 2) if settings.caption.generate_stage2_caption else (1,):
+                    for index in range(settings.caption.caption_num):
                         for attempt in range(1, self.draw.choice([1, 2, 2, 2, 3])):
                             made.append(f"k{window}{recipe}{stage}{index}{attempt}")
                             status = self.draw.choice(["ok", "ok", "ok", "truncated", "error"])
@@ -200,7 +205,7 @@ class Invented:
                 )
 
     def previews(self, windows: Sequence[WindowId]) -> None:
-        recipes = [preview_recipe(chosen(change)).recipe_id for change in ({}, {"target_height": 64})]
+        recipes = [preview_recipe(chosen(change)).recipe_id for change in ({}, {"preview.target_height": 64})]
         for window in windows:
             for _ in range(self.draw.choice([0, 1, 1, 2, 3])):
                 uri = None if self.happens(0.1) else f"previews/{self.draw.choice('ab')}/{window}.webp"
@@ -219,13 +224,15 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
     invented = Invented(11)
     invented.files(36)
     invented.stride(chosen(STRIDE), 0.6)
-    invented.stride(chosen({**STRIDE, "min_clip_length_s": 2.0}), 0.2)
+    invented.stride(chosen({**STRIDE, "clip.min_clip_length_s": 2.0}), 0.2)
     invented.split(chosen(SCENES), {clip: [0, n // 3, n // 2] for clip, _, n in invented.sources[::3] if n > 200})
     windows = [
-        w for change in ({}, {"window_size": 100, "remainder_threshold": 2}) for w in invented.windows(chosen(change))
+        w
+        for change in ({}, {"window.window_size": 100, "window.remainder_threshold": 2})
+        for w in invented.windows(chosen(change))
     ]
-    policies = [chosen({}), chosen({"keep_candidate_mode": "longest"})]
-    for change in ({}, {"prompt_text": "Hm?"}, {"generate_stage2_caption": True}):
+    policies = [chosen({}), chosen({"retention.keep_candidate_mode": "longest"})]
+    for change in ({}, {"caption.prompt_text": "Hm?"}, {"caption.generate_stage2_caption": True}):
         invented.captions(windows, chosen(change), policies)
     invented.previews(windows)
     invented.takedowns()
@@ -252,27 +259,27 @@ def test_the_ledger_has_every_case(ledger: Ledger) -> None:
     assert 0 < int(str(row["captions"])) < 2 * int(str(row["windows"]))
     assert ledger.query("FROM caption_candidates WHERE window_id NOT IN (SELECT window_id FROM windows)")
     assert ledger.query("FROM batch_files f SEMI JOIN hidden_frames h ON h.source_clip_id = f.clip_id")
-    assert {len(duplicates_in(ledger, chosen({"dedupe_windows": mode}), None)) for mode in ("off", "exact")} > {0}
+    assert {len(duplicates_in(ledger, chosen({"dedupe.mode": mode}), None)) for mode in ("off", "exact")} > {0}
 
 
 def captioning(settings: Settings):
-    return caption_recipe(settings, choose_engine("signal").identify(settings.caption_spec))
+    return caption_recipe(settings, choose_engine("signal").identify(EngineSpec.for_captions(settings)))
 
 
 def enhancing(settings: Settings):
-    return enhance_recipe(settings, choose_engine("signal").identify(settings.enhance_spec))
+    return enhance_recipe(settings, choose_engine("signal").identify(EngineSpec.for_enhancement(settings)))
 
 
 def strides(n_frames: int, fps: float, duration_s: float, settings: Settings):
     times = [frame / fps for frame in range(n_frames)]
-    lengths = {"length_s": settings.split_length_s, "min_length_s": settings.min_clip_length_s}
+    lengths = {"length_s": settings.clip.split_length_s, "min_length_s": settings.clip.min_clip_length_s}
     return stride_parts(times, duration_s, **lengths)
 
 
 def window_by_window(ledger: Ledger, settings: Settings) -> list[dict[str, object]]:
     """Count with sets of window ids, which are derived from the frames of the clips that there would be."""
-    windows, n = window_recipe(settings).recipe_id, settings.caption_num
-    stage = 2 if settings.generate_stage2_caption else 1
+    windows, n = window_recipe(settings).recipe_id, settings.caption.caption_num
+    stage = 2 if settings.caption.generate_stage2_caption else 1
     good_by: dict[object, dict[object, set[object]]] = defaultdict(lambda: defaultdict(set))
     for row in ledger.query("FROM caption_candidates WHERE status <> 'error'"):
         if row["stage"] == stage:
@@ -282,7 +289,7 @@ def window_by_window(ledger: Ledger, settings: Settings) -> list[dict[str, objec
     damaged = {row["window_id"] for row in ledger.query("FROM windows WHERE status = 'error'")}
     alike = {found.window_id for found in duplicates_in(ledger, settings, None)}
     cut = {row["clip_id"] for row in ledger.query("FROM complete_window_sets WHERE recipe_id = $r", r=windows)}
-    most_kept = n if settings.keep_candidate_mode == "all" else 1
+    most_kept = n if settings.retention.keep_candidate_mode == "all" else 1
     files = _files(ledger, split_recipe(settings).recipe_id)
     counted = []
     for batch in sorted({str(file["batch"]) for file in files}):
@@ -290,10 +297,11 @@ def window_by_window(ledger: Ledger, settings: Settings) -> list[dict[str, objec
         clips = [clip for file in own_files for clip in _clips_then(file, settings)]
         counts: Counter[str] = Counter()
         asked = {
-            str(file["clip_id"]): prompts.get((batch, file["clip_id"]), settings.prompt_text) for file in own_files
+            str(file["clip_id"]): prompts.get((batch, file["clip_id"]), settings.caption.prompt_text)
+            for file in own_files
         }
         for prompt in set(asked.values()):
-            recipe = captioning(settings.model_copy(update={"prompt_text": prompt})).recipe_id
+            recipe = captioning(settings.model_copy(update={"caption": settings.caption.asking(prompt)})).recipe_id
             good = good_by[recipe]
             recipes = {"caption": recipe, "policy": retention_recipe(settings).recipe_id}
             decided = _decided(ledger, recipes, enhancing(settings).recipe_id)
@@ -301,7 +309,7 @@ def window_by_window(ledger: Ledger, settings: Settings) -> list[dict[str, objec
                 ids.window_id(clip, r.start, r.end, windows)
                 for file in own_files
                 for clip, n_frames in _clips_then(file, settings)
-                for r in plan_windows(n_frames, settings.window_size, settings.remainder_threshold)
+                for r in plan_windows(n_frames, settings.window.window_size, settings.window.remainder_threshold)
                 if asked[str(file["clip_id"])] == prompt
             } - damaged
             collapsed = {w for w in there & alike if not good[w]}
@@ -311,13 +319,13 @@ def window_by_window(ledger: Ledger, settings: Settings) -> list[dict[str, objec
             kept = sum(most_kept if w in to_decide else decided[w] for w in own)
             counts += Counter(windows=len(there), collapsed=len(collapsed), captions=sum(missing.values()),
                               decisions=len(to_decide), enhancements=kept, previews=len(there - shown))  # fmt: skip
-        has_own = {"own_prompts": sum(name == batch for name, _ in prompts)} if settings.prompt_key else {}
+        has_own = {"own_prompts": sum(name == batch for name, _ in prompts)} if settings.caption.prompt_key else {}
         counted.append(
             {
                 "batch": batch,
                 "clips": len(clips),
                 "files_to_probe": sum(f["clip_recipe_id"] != clip_recipe(settings).recipe_id for f in own_files),
-                "files_to_split": sum(not f["parts"] for f in own_files) if settings.split != "none" else 0,
+                "files_to_split": sum(not f["parts"] for f in own_files) if settings.clip.split != "none" else 0,
                 "clips_to_cut": sum(clip not in cut for clip, _ in clips),
                 "windows": counts["windows"],
                 "collapsed": counts["collapsed"],
@@ -338,7 +346,7 @@ def _prompts(ledger: Ledger, settings: Settings) -> dict[tuple[object, object], 
         "SELECT u.* FROM live_uploads u SEMI JOIN batch_files f ON f.batch = u.batch AND f.clip_id = u.clip_id"
     )
     for row in sorted(rows, key=lambda row: (row["status"] != "ok", row["path"])):
-        text = json.loads(row["columns"] or "{}").get(settings.prompt_key)
+        text = json.loads(row["columns"] or "{}").get(settings.caption.prompt_key)
         if text is not None:
             found.setdefault((row["batch"], row["clip_id"]), text)
     return found
@@ -369,11 +377,11 @@ def _clips_then(file: Mapping[str, object], settings: Settings) -> list[tuple[Cl
             (row["clip_id"], row["source_start_frame"] or 0, (row["source_start_frame"] or 0) + row["n_frames"] - 1)
             for row in file["parts"]
         ]
-    elif settings.split == "stride":
+    elif settings.clip.split == "stride":
         parts = strides(n, float(str(file["fps"])), float(str(file["duration_s"])), settings)
         if len(parts) > 1:
             found = [(ids.clip_id(str(file["video_sha256"]), (p.start, p.end)), p.start, p.end) for p in parts]
-    elif settings.split == "scenes":
+    elif settings.clip.split == "scenes":
         hidden = []
     return [
         (name, last - first + 1)

@@ -77,4 +77,4 @@ def test_the_toml_example_is_valid(tmp_path: Path):
     assert example is not None
     (tmp_path / "caption_assets.toml").write_text(example[1], encoding="utf-8")
     settings = Settings.load(tmp_path)
-    assert (settings.prompt_variant, settings.enhance.enabled) == ("av", False)
+    assert (settings.caption.prompt_variant, settings.enhance.enabled) == ("av", False)

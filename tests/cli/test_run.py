@@ -86,14 +86,17 @@ def test_json_is_one_document_with_counts_problems_and_files(command, film, tmp_
         (["film", "--batch", "a/b"], "'a/b' cannot be a batch"),
         (["film", "--batch", "a\nb"], "'a\\nb' cannot be a batch"),
         (["film", "--engine", "telepathy"], "engine 'telepathy' is not in this version; available: auto, signal"),
-        (["film", "--set", "windowsize=3"], "Did you mean window_size?"),
+        (["film", "--set", "windowsize=3"], "Did you mean window.window_size?"),
         (["film", "--set", "window_size"], "write KEY=VALUE"),
-        (["film", "--set", "window_size=3"], "window_size"),
+        (["film", "--set", "window.window_size=3"], "window_size"),
         (["film", "--engine-arg", "max-model-len"], "write NAME=VALUE"),
         (["film", "--engine-arg", "quantization=fp8"], "vllm_kwargs: quantization is decided by fp8"),
-        (["film", "--set", "window_size=many"], "window_size"),
-        (["film", "--set", "caption_num=4", "--set", "sampling_params.temperature=0"], "needs temperature above 0"),
-        (["film", "--set", "keep_candidate_mode=best"], "random_any"),
+        (["film", "--set", "window.window_size=many"], "window_size"),
+        (
+            ["film", "--set", "caption.caption_num=4", "--set", "caption.sampling_params.temperature=0"],
+            "needs temperature above 0",
+        ),
+        (["film", "--set", "retention.keep_candidate_mode=best"], "random_any"),
         (["film", "--set", "enhance.nothing=1"], "no such setting"),
         (["film", "--root", "s3://bucket"], "must be a folder"),
         (["film", "--root", "film"], "is a file; the root must be a folder"),
@@ -124,16 +127,28 @@ def test_another_file_of_the_same_name_is_refused_and_nothing_is_overwritten(com
 
 
 def test_settings_come_from_the_folder_and_the_command_line_wins(command, film, tmp_path):
-    Path("caption_assets.toml").write_text('prompt_text = "from the file"\n[enhance]\nenabled = false\n')
+    Path("caption_assets.toml").write_text('caption.prompt_text = "from the file"\n[enhance]\nenabled = false\n')
     words = ["run", film, "--batch", "b", "--root", tmp_path / "root", "--json"]
     assert command(*words).status == 0
     assert table(tmp_path / "root")[0]["prompt"] == "from the file"
-    assert command(*words, "--set", "prompt_text=null and void").status == 0
+    assert command(*words, "--set", "caption.prompt_text=null and void").status == 0
     assert table(tmp_path / "root")[0]["prompt"] == "null and void"
     Path("caption_assets.toml").write_text("window_sise = 3\n")
     said = command(*words)
     assert said.status == 2
-    assert "Did you mean window_size?" in said.err
+    assert "Did you mean window.window_size?" in said.err
+
+
+def test_a_flat_name_is_accepted_with_one_plain_line(command, film, tmp_path):
+    Path("caption_assets.toml").write_text('prompt_text = "from the file"\n[enhance]\nenabled = false\n')
+    said = command("run", film, "--batch", "b", "--root", tmp_path / "root", "--json", "--set", "workers=1")
+    assert said.status == 0
+    assert table(tmp_path / "root")[0]["prompt"] == "from the file"
+    warnings = [line for line in said.err.splitlines() if "is now called" in line]
+    assert [line.partition(";")[0] for line in warnings] == [
+        "Warning: the setting prompt_text is now called caption.prompt_text",
+        "Warning: the setting workers is now called decode.workers",
+    ]
 
 
 def test_a_fault_of_the_program_ends_with_1_and_says_where(command, film, tmp_path, monkeypatch):
@@ -161,7 +176,7 @@ def test_an_interrupted_run_says_so_keeps_what_is_done_and_goes_on(command, tmp_
     for n in range(4):
         make_film(films / f"{n}.mp4", 200 + n)
     root = tmp_path / "root"
-    running = program("run", films, "--batch", "b", "--root", root, "--set", "workers=1")
+    running = program("run", films, "--batch", "b", "--root", root, "--set", "decode.workers=1")
     try:
         until = time.monotonic() + 60
         while not list(root.glob("frames/b/w*.parquet")) and running.poll() is None and time.monotonic() < until:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from caption_assets.engines.guard import end, wards_of
+from caption_assets.engines.child_process import end, wards_of
 
 PARENT = """
 import os, subprocess, sys, time
-from caption_assets.engines.guard import guard, wards_of
+from caption_assets.engines.child_process import guard, wards_of
 child = subprocess.Popen([sys.executable, "-c", "import subprocess, time; subprocess.run(['sleep', '60'])"])
 time.sleep(0.5)
 watcher = guard(os.getpid(), wards_of([child.pid]))

@@ -26,8 +26,8 @@ from caption_assets.engines.protocol import (
     Message,
     PackedFrames,
     Request,
-    ServerOptions,
 )
+from caption_assets.settings.groups import CaptionSettings, OpenAISettings
 
 from .servers import Call, Reply, TestServer, refuses, repeat, says
 
@@ -37,9 +37,9 @@ KEY = "sk-this-must-never-be-seen"
 
 
 def spec(*servers: TestServer, model: str = "m", **options: Any) -> EngineSpec:
-    urls = tuple(server.url for server in servers)
+    urls = [server.url for server in servers]
     settings: dict[str, Any] = {"timeout_s": 60.0, "max_concurrency": 8, "api_key_env": "TEST_KEY", **options}
-    return EngineSpec("caption", model, server=ServerOptions(base_urls=urls, **settings))
+    return EngineSpec(CaptionSettings(model=model), server=OpenAISettings(base_urls=urls, **settings))
 
 
 def text_request(name: str, seeds: Sequence[int] = (1,), **fields: Any) -> Request:
@@ -166,7 +166,7 @@ def test_no_more_is_in_flight_or_pulled_than_allowed(open_engine: Callable[[Engi
 
 def test_windows_in_flight_can_be_fewer(open_engine: Callable[[EngineSpec], OpenAIEngine]) -> None:
     with TestServer(lambda call: replace(repeat(call), hang_s=0.02)) as server:
-        engine = open_engine(replace(spec(server), max_in_flight=2))
+        engine = open_engine(replace(spec(server), stage=CaptionSettings(model="m", caption_batch_size=2)))
         assert len(list(engine.stream(text_request(f"w{i}", seeds=(1, 2)) for i in range(8)))) == 16
     assert server.most_busy == 4
 
@@ -399,27 +399,28 @@ def test_the_key_does_not_follow_where_a_server_points(
 
 @pytest.mark.parametrize("url", ["http://user:secret@host/v1", "http://host/v1?api_key=secret"])
 def test_an_address_with_a_password_is_refused_without_repeating_it(url: str) -> None:
-    of = EngineSpec("caption", "m", server=ServerOptions(base_urls=(url,)))
+    of = EngineSpec(CaptionSettings(model="m"), server=OpenAISettings.model_construct(base_urls=[url]))
     with pytest.raises(EngineUnavailable, match="OPENAI_API_KEY") as refused:
         load(of)
     assert "secret" not in str(refused.value)
 
 
 def test_what_only_a_server_can_decide_is_refused_with_the_setting() -> None:
-    for setting in ({"fp8": True}, {"preprocess_dtype": "float16"}, {"engine_kwargs": {"max_model_len": 9}}):
-        with pytest.raises(EngineUnavailable, match=next(iter(setting))):
-            identify(EngineSpec("caption", "m", **setting))  # type: ignore[arg-type]
+    for option, value in {"fp8": True, "preprocess_dtype": "float16", "engine_kwargs": {"max_model_len": 9}}.items():
+        with pytest.raises(EngineUnavailable, match=option):
+            identify(EngineSpec(CaptionSettings()).with_options({option: value}))
 
 
 def test_the_identity_is_known_without_a_server_and_makes_the_same_engine_again() -> None:
-    plain = EngineSpec("caption", "m")
-    as_images = replace(plain, revision="abc", server=replace(plain.server, frames_as="images"))
+    plain = EngineSpec(CaptionSettings(model="m"))
+    as_images = EngineSpec(CaptionSettings(model="m", revision="abc"), server=OpenAISettings(frames_as="images"))
     assert (identify(plain).model_revision, identify(plain).options) == ("served", "")
     found = identify(as_images)
     assert (found.engine, found.model_id, found.model_revision, found.options) == (
         "openai", "m", "abc", '{"frames_as":"images"}',
     )  # fmt: skip
-    again = EngineSpec("caption", found.model_id, found.model_revision).with_options(json.loads(found.options))
+    again = EngineSpec(CaptionSettings(model=found.model_id, revision=found.model_revision))
+    again = again.with_options(json.loads(found.options))
     assert identify(again) == found
 
 

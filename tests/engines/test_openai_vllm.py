@@ -23,8 +23,8 @@ from caption_assets.engines.protocol import (
     Message,
     PackedFrames,
     Request,
-    ServerOptions,
 )
+from caption_assets.settings.groups import CaptionSettings, OpenAISettings
 
 REQUIRED = os.environ.get("CAPTION_ASSETS_REQUIRE_VLLM") == "1"
 KEY = "sk-of-the-test-server"
@@ -43,8 +43,8 @@ class Served:
     checkpoint: Path
 
     def spec(self, **options: object) -> EngineSpec:
-        server = ServerOptions(base_urls=(self.url,), api_key_env="TEST_VLLM_KEY", timeout_s=120, max_concurrency=4)
-        return EngineSpec("caption", "tiny", server=replace(server, **options))  # type: ignore[arg-type]
+        server = OpenAISettings(base_urls=[self.url], api_key_env="TEST_VLLM_KEY", timeout_s=120, max_concurrency=4)
+        return EngineSpec(CaptionSettings(model="tiny"), server=server.model_copy(update=options))
 
     def reckon(self, request: Request) -> int:
         """Return the tokens of a request as the engine in this process reckons them."""

@@ -23,6 +23,7 @@ from caption_assets.engines.protocol import (
     Request,
 )
 from caption_assets.engines.transformers import TransformersEngine, identify
+from caption_assets.settings.groups import CaptionSettings, EngineSettings
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("CAPTION_ASSETS_REQUIRE_VLLM") != "1"
@@ -40,7 +41,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def loaded(checkpoint: Path) -> Iterator[TransformersEngine]:
-    engine = TransformersEngine(EngineSpec("caption", str(checkpoint)))
+    engine = TransformersEngine(EngineSpec(CaptionSettings(model=str(checkpoint))))
     yield engine
     engine.close()
     engine.close()
@@ -89,7 +90,9 @@ def test_tokens_are_as_many_as_were_reckoned(engine: TransformersEngine) -> None
 def test_qwen2_5_vl_is_told_how_far_apart_frames_are(tmp_path: Path) -> None:
     from .tiny_checkpoint import make_checkpoint
 
-    engine = TransformersEngine(EngineSpec("caption", str(make_checkpoint(tmp_path / "tiny", "qwen2_5_vl"))))
+    engine = TransformersEngine(
+        EngineSpec(CaptionSettings(model=str(make_checkpoint(tmp_path / "tiny", "qwen2_5_vl"))))
+    )
     asked = request("a", frames(6, 100.0, 0.75, side=140))
     made = one(engine, asked)
     assert made.prompt_tokens == made.expected_prompt_tokens
@@ -218,10 +221,12 @@ def test_closing_the_stream_stops_within_a_token(engine: TransformersEngine) -> 
 
 
 def test_the_identity_is_known_without_loading(checkpoint: Path) -> None:
-    found = identify(EngineSpec("caption", str(checkpoint)))
+    found = identify(EngineSpec(CaptionSettings(model=str(checkpoint))))
     assert (found.engine, found.model_id, found.options) == ("transformers", "tiny", "")
     assert found.model_revision.startswith("sha256:")
-    assert identify(EngineSpec("caption", str(checkpoint), preprocess_dtype="float32")).options
-    for setting in ({"fp8": True}, {"engine_kwargs": {"fp8": 9}}):
+    assert identify(
+        EngineSpec(CaptionSettings(model=str(checkpoint)), EngineSettings(preprocess_dtype="float32"))
+    ).options
+    for setting in ({"fp8": True}, {"vllm_kwargs": {"fp8": 9}}):
         with pytest.raises(EngineUnavailable, match="fp8"):
-            identify(EngineSpec("caption", str(checkpoint), **setting))  # type: ignore[arg-type]
+            identify(EngineSpec(CaptionSettings(model=str(checkpoint), **setting)))  # type: ignore[arg-type]

@@ -28,7 +28,7 @@ from caption_assets.engines.protocol import (
     Request,
 )
 from caption_assets.engines.vllm_arguments import ENVIRONMENT, missing, processor_threads
-from caption_assets.settings import MANAGED_KWARGS
+from caption_assets.settings.groups import MANAGED_KWARGS, CaptionSettings, EnhanceSettings
 
 REQUIRED = os.environ.get("CAPTION_ASSETS_REQUIRE_VLLM") == "1"
 MAX_MODEL_LEN = 16_384
@@ -55,7 +55,7 @@ def load(family: str, folder: Path, **engine_kwargs: object) -> "Recorder":
 
     made = make_checkpoint(folder, family)
     fields = {"max_model_len": MAX_MODEL_LEN, "dtype": "bfloat16", **engine_kwargs}
-    spec = EngineSpec("caption", str(made), engine_kwargs=fields)
+    spec = EngineSpec(CaptionSettings(model=str(made), vllm_kwargs=fields))
     return Recorder(VllmEngine(spec, MANAGED_KWARGS), spec)
 
 
@@ -369,7 +369,7 @@ class Loading:
         self.threads_of_the_core: str | None = "not started"
         self.fault: Exception | None = None
         folder.joinpath("config.json").write_text(json.dumps({"model_type": "qwen3", "max_position_embeddings": 4096}))
-        self.spec = EngineSpec("enhance", str(folder), engine_kwargs={"load_format": "dummy"})
+        self.spec = EngineSpec(EnhanceSettings(model=str(folder), vllm_kwargs={"load_format": "dummy"}))
         monkeypatch.setattr("vllm.platforms.current_platform", SimpleNamespace(is_cpu=lambda: False), raising=False)
         monkeypatch.setattr("vllm.engine.arg_utils.AsyncEngineArgs.__post_init__", lambda _: None)
         monkeypatch.setattr(vllm, "usable_cores", lambda: 6)
@@ -412,4 +412,6 @@ def test_a_field_that_vllm_does_not_have_is_refused_before_anything_is_loaded(tm
     if (reason := missing()) is not None:
         pytest.skip(reason) if not REQUIRED else pytest.fail(reason)
     with pytest.raises(EngineUnavailable, match=r"has no such field; did you mean max_model_len\?"):
-        registry.ENGINES["vllm"].load(EngineSpec("caption", str(tmp_path), engine_kwargs={"max_model_length": 1}))
+        registry.ENGINES["vllm"].load(
+            EngineSpec(CaptionSettings(model=str(tmp_path), vllm_kwargs={"max_model_length": 1}))
+        )

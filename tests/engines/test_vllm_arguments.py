@@ -13,13 +13,13 @@ from caption_assets.engines.protocol import EngineSpec, EngineUnavailable
 from caption_assets.engines.registry import ENGINES, UnknownEngine, choose_engine
 from caption_assets.engines.vllm import root_cause
 from caption_assets.engines.vllm_arguments import check_arguments, check_family, engine_arguments, result_options
-from caption_assets.settings import MANAGED_KWARGS
+from caption_assets.settings.groups import MANAGED_KWARGS, CaptionSettings, EngineSettings, EnhanceSettings
 
 KNOWN = ("max_model_len", "tensor_parallel_size", "quantization", "dtype")
 
 
-def spec(**fields: Any) -> EngineSpec:
-    return EngineSpec(**{"purpose": "caption", "model": "org/model", **fields})
+def spec(engine: EngineSettings = EngineSettings(), **fields: Any) -> EngineSpec:  # noqa: B008 - frozen
+    return EngineSpec(CaptionSettings(model="org/model", **fields), engine)
 
 
 @pytest.mark.parametrize(
@@ -60,19 +60,20 @@ def test_the_defaults_are_those_of_the_peers(tmp_path: Path):
 
 def test_settings_and_the_model_change_the_defaults(tmp_path: Path):
     (tmp_path / "config.json").write_text(json.dumps({"max_position_embeddings": 8192}))
-    changed = spec(fp8=True, disable_mmcache=True, engine_kwargs={"gpu_memory_utilization": 0.5, "dtype": "float16"})
+    kwargs = {"gpu_memory_utilization": 0.5, "dtype": "float16"}
+    changed = spec(EngineSettings(disable_mmcache=True), fp8=True, vllm_kwargs=kwargs)
     made = engine_arguments(changed, tmp_path, SmolVLM(64, 512), on_cpu=False)
     assert (made["quantization"], made["mm_processor_cache_gb"], made["max_model_len"]) == ("fp8", 0, 8192)
     assert (made["gpu_memory_utilization"], made["dtype"]) == (0.5, "float16")
     assert "limit_mm_per_prompt" not in made, "frames go as images"
-    text = engine_arguments(spec(purpose="enhance"), tmp_path, None, on_cpu=True)
+    text = engine_arguments(EngineSpec(EnhanceSettings()), tmp_path, None, on_cpu=True)
     assert "mm_processor_cache_gb" not in text
     assert text["enforce_eager"] is True
 
 
 def test_only_what_may_change_a_text_is_part_of_the_identity():
-    assert result_options(spec(engine_kwargs={"tensor_parallel_size": 4, "max_model_len": 9}, max_in_flight=3)) == ""
-    changed = spec(fp8=True, model_does_preprocess=True, engine_kwargs={"dtype": "float16", "seed": 3})
+    assert result_options(spec(vllm_kwargs={"tensor_parallel_size": 4, "max_model_len": 9}, caption_batch_size=3)) == ""
+    changed = spec(EngineSettings(model_does_preprocess=True), fp8=True, vllm_kwargs={"dtype": "float16", "seed": 3})
     assert json.loads(result_options(changed)) == {
         "fp8": True,
         "model_does_preprocess": True,

@@ -12,12 +12,14 @@ import pytest
 from caption_assets.engines import weights
 from caption_assets.engines.protocol import EngineSpec
 from caption_assets.engines.weights import WeightsError, digest_of, fetch, locate
+from caption_assets.settings.groups import CaptionSettings, EngineSettings
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def spec(model: str, **fields: Any) -> EngineSpec:
-    return EngineSpec("caption", model, **fields)
+    engine = EngineSettings(model_dir=fields.pop("model_dir", None))
+    return EngineSpec(CaptionSettings(model=model, **fields), engine)
 
 
 class Hub(types.ModuleType):
@@ -113,7 +115,7 @@ def test_what_was_fetched_into_model_dir_keeps_its_commit_until_somebody_changes
     write_model(folder, b"tuned further")
     weights._locate.cache_clear()
     assert locate(there).revision.startswith("sha256:")
-    other = fetch(spec("org/tiny", model_dir=there.model_dir, revision="a" * 40))
+    other = fetch(spec("org/tiny", model_dir=there.engine.model_dir, revision="a" * 40))
     assert other.name == f"tiny@{'a' * 40}"
     assert (folder / "model.safetensors").read_bytes() == b"tuned further"
 
@@ -141,7 +143,7 @@ def test_a_folder_without_weights_is_told_and_will_do_where_they_are_invented(tm
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(WeightsError, match=rf"{tmp_path} holds no weights, .* copy the missing files \(.safetensors"):
         fetch(spec(str(tmp_path)))
-    assert fetch(spec(str(tmp_path), engine_kwargs={"load_format": "dummy"})) == tmp_path
+    assert fetch(spec(str(tmp_path), vllm_kwargs={"load_format": "dummy"})) == tmp_path
     assert hub.asked == []
 
 

@@ -169,7 +169,7 @@ def _tokenizer(named: Mapping[str, str] = MappingProxyType({})) -> Any:
 
 
 def _words() -> Iterator[str]:
-    from caption_assets.captioning.prompts import CAPTION_PROMPTS, ENHANCE_PROMPTS
+    from caption_assets.settings.prompts import CAPTION_PROMPTS, ENHANCE_PROMPTS
 
     for prompt in (*CAPTION_PROMPTS.values(), *ENHANCE_PROMPTS.values()):
         yield prompt.text

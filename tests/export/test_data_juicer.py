@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from caption_assets.export.data_juicer import (
+from caption_assets.exchange.data_juicer import (
     PROVENANCE_KEY,
     Sample,
     SampleError,
@@ -18,11 +18,11 @@ from caption_assets.export.data_juicer import (
     rows_of_sample,
     sample_of_file,
 )
-from caption_assets.export.folder import MARKER, ExportError
-from caption_assets.export.selection import ExportOptions
-from caption_assets.recipes import retention_recipe
+from caption_assets.exchange.folder import MARKER, ExportError
+from caption_assets.exchange.selection import ExportOptions
 from caption_assets.retention import POLICIES
 from caption_assets.review import override, take_down
+from caption_assets.settings.recipes import retention_recipe
 from tests.ledger.story import Story, settings
 
 V, A, P, E = "<__dj__video>", "<__dj__audio>", "<__dj__image>", "<|__dj__eoc|>"

@@ -7,9 +7,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from caption_assets.export.table import COLUMNS, FORMATS, caption_rows, json_line, write_jsonl, write_parquet
+from caption_assets.exchange.table import COLUMNS, FORMATS, caption_rows, json_line, write_jsonl, write_parquet
 from caption_assets.ledger.schema import POLARS_TYPES
-from caption_assets.recipes import caption_recipe, enhance_recipe, window_recipe
+from caption_assets.settings.recipes import caption_recipe, enhance_recipe, window_recipe
 from tests.ledger.story import MODEL, Story, row_of, settings
 
 A = settings(prompt_text='Say "what" \\ is\nseen: ü 🎬\u2028', caption_num=3, keep_candidate_mode="all")

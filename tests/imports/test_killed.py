@@ -7,13 +7,14 @@ import numpy as np
 import simplejpeg
 
 from caption_assets.engines.protocol import PackedFrames
-from caption_assets.export.data_juicer import Sample
-from caption_assets.export.table import caption_rows
-from caption_assets.imports.delivery import DeliveredCaption, DeliveredPreview, Delivery
-from caption_assets.imports.enter import Entered, enter
+from caption_assets.exchange.data_juicer import Sample
+from caption_assets.exchange.delivery import DeliveredCaption, DeliveredPreview, Delivery
+from caption_assets.exchange.table import caption_rows
 from caption_assets.ledger.database import Ledger
-from caption_assets.recipes import window_recipe
-from caption_assets.video.preview import PreviewRule, make_preview
+from caption_assets.pipeline.import_captions import Entered, enter
+from caption_assets.settings.groups import PreviewSettings
+from caption_assets.settings.recipes import window_recipe
+from caption_assets.video.preview import make_preview
 from tests.ledger.story import Story, settings
 
 A = settings()
@@ -75,7 +76,7 @@ def a_delivery(folder: Path) -> Delivery:
     """A caption, its enhancement and a preview for the one window of film.mp4."""
     picture = folder / "0_255.webp"
     jpeg = simplejpeg.encode_jpeg(np.zeros((48, 64, 3), np.uint8))
-    picture.write_bytes(make_preview(PackedFrames([jpeg], [0.0], 64, 48), 0, 1, PreviewRule()).data)
+    picture.write_bytes(make_preview(PackedFrames([jpeg], [0.0], 64, 48), 0, 1, PreviewSettings()).data)
     return Delivery(
         "nemo-curator",
         samples=[Sample(f"{V}", ("film.mp4",))],

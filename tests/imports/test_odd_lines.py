@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from caption_assets.imports import data_juicer, nemo_curator
-from caption_assets.imports.delivery import Delivery
+from caption_assets.exchange import data_juicer, nemo_curator
+from caption_assets.exchange.delivery import Delivery
 
 V, E = "<__dj__video>", "<|__dj__eoc|>"
 

@@ -9,8 +9,8 @@ import pytest
 
 from caption_assets.cli import imports
 from caption_assets.cli.imports import import_batch
-from caption_assets.export.formats import EXPORTS
-from caption_assets.export.selection import ExportOptions
+from caption_assets.exchange.formats import EXPORTS
+from caption_assets.exchange.selection import ExportOptions
 from caption_assets.ledger.database import Ledger
 from caption_assets.locks import is_being_worked_on
 from caption_assets.root import RootFolder
@@ -18,7 +18,11 @@ from caption_assets.settings import Settings
 from tests.orchestration.running import query, run_job, table
 from tests.video.films import make_film
 
-SETTINGS = {"caption_num": 2, "sampling_params": {"temperature": 0.8}, "keep_candidate_mode": "all"}
+SETTINGS = {
+    "caption.caption_num": 2,
+    "caption.sampling_params": {"temperature": 0.8},
+    "retention.keep_candidate_mode": "all",
+}
 V, E = "<__dj__video>", "<|__dj__eoc|>"
 
 
@@ -43,7 +47,7 @@ def export(root: Path, form: str, out: Path, **options: bool) -> dict[str, bytes
 
 
 def bring(root: Path, form: str, path: Path, *assignments: str) -> int:
-    settings = Settings.of({"workers": 1}).with_overrides(assignments)
+    settings = Settings.of({"decode.workers": 1}).with_overrides(assignments)
     return import_batch(form, path, "b", RootFolder.at(root), settings, as_json=True)
 
 
@@ -161,6 +165,6 @@ def test_samples_of_data_juicer_keep_their_form(captioned: Path, tmp_path: Path)
 def test_windows_that_were_cut_otherwise_are_named(captioned: Path, tmp_path: Path) -> None:
     export(captioned, "nemo-curator", tmp_path / "one")
     root = tmp_path / "root"
-    assert bring(root, "nemo-curator", tmp_path / "one" / "b", "window_size=128") == 1
+    assert bring(root, "nemo-curator", tmp_path / "one" / "b", "window.window_size=128") == 1
     [row] = query(root, "SELECT count(*) AS n FROM caption_candidates")
     assert row["n"] == 2, "the short clip, and the last window of the long one, have the same frames"

@@ -13,14 +13,17 @@ from pathlib import Path
 
 from caption_assets import ids
 from caption_assets.captioning.plan import original_row
-from caption_assets.captioning.tasks import Ask, Slot, Task, candidate_row
+from caption_assets.captioning.tasks import Slot, Task, candidate_row
 from caption_assets.engines.protocol import Completion, EngineIdentity
 from caption_assets.ids import ClipId, RecipeId, WindowId
 from caption_assets.ledger.database import Ledger
 from caption_assets.ledger.derived import BY_BATCH
 from caption_assets.ledger.schema import TABLES
-from caption_assets.orchestration.deciding import decide_batch
-from caption_assets.recipes import (
+from caption_assets.pipeline.retain import decide_batch
+from caption_assets.root import RootFolder
+from caption_assets.settings import Settings, setting_names
+from caption_assets.settings.groups import CaptionSettings
+from caption_assets.settings.recipes import (
     Recipe,
     caption_recipe,
     original_recipe,
@@ -28,8 +31,6 @@ from caption_assets.recipes import (
     split_recipe,
     window_recipe,
 )
-from caption_assets.root import RootFolder
-from caption_assets.settings import Settings
 from caption_assets.uploads.register import split_rows
 from caption_assets.video.split_job import FileSplit
 from caption_assets.video.splitting import Part, PartFacts
@@ -58,7 +59,9 @@ def row_of(table: str, **values: object) -> dict[str, object]:
 
 
 def settings(**values: object) -> Settings:
-    return Settings.of(values)
+    """Return settings by their names without the group; of two groups with the same name, the first one's."""
+    full = {name.rpartition(".")[2]: name for name, _ in reversed([*setting_names()])}
+    return Settings.of({full.get(name, name): value for name, value in values.items()})
 
 
 class Story:
@@ -177,7 +180,7 @@ class Story:
 
     # windows
     def window_rows(self, clip: ClipId, n: int, chosen: Settings) -> list[dict[str, object]]:
-        recipe, size, made = window_recipe(chosen).recipe_id, chosen.window_size, self._made()
+        recipe, size, made = window_recipe(chosen).recipe_id, chosen.window.window_size, self._made()
         return [
             row_of(
                 "windows", window_id=ids.window_id(clip, k * size, k * size + size - 1, recipe), clip_id=clip,
@@ -215,21 +218,23 @@ class Story:
         rows = []
         for index, status in enumerate(statuses):
             text = (
-                f"{chosen.prompt_text or 'caption'} {index} of {window} by stage {stage}"
+                f"{chosen.caption.prompt_text or 'caption'} {index} of {window} by stage {stage}"
                 if status in ("ok", "truncated")
                 else ""
             )
             finish = {"error": "error", "truncated": "length"}.get(status, "stop")
             made = self._made()
             answer = Completion(task.task_id, index, text, finish, error="it broke" if status == "error" else None)  # type: ignore[arg-type]
-            row = candidate_row(task, index, Ask("", None, {}, 1), answer, self.run, self.now)
+            row = candidate_row(task, index, CaptionSettings(), answer, self.run, self.now)
             rows.append({**row, **made, "status": status})
         return rows
 
     def caption(self, chosen: Settings, batch: str = "b", *, only: int | None = None) -> int:
         """Do what vl_captions does: caption what is missing in a batch, then decide. Return how many windows."""
         missing = self.missing(batch)[:only]
-        rows = [row for window in missing for row in self.candidates(window, chosen, ["ok"] * chosen.caption_num)]
+        rows = [
+            row for window in missing for row in self.candidates(window, chosen, ["ok"] * chosen.caption.caption_num)
+        ]
         self._commit(batch, {"caption_candidates": rows})
         self.decide(chosen, batch)
         return len(missing)

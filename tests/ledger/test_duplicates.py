@@ -4,15 +4,16 @@ from collections.abc import Sequence
 
 import pytest
 
-from caption_assets.cli.why import explain, print_explanation
+from caption_assets.cli.why import print_explanation
 from caption_assets.ids import ClipId, WindowId
-from caption_assets.recipes import dedupe_recipe
+from caption_assets.pipeline.why import explain
 from caption_assets.settings import Settings
+from caption_assets.settings.recipes import dedupe_recipe
 
 from .story import Story, row_of, settings
 
 A, B = settings(prompt_text="prompt A"), settings(prompt_text="prompt B")
-OFF, EXACT = settings(dedupe_windows="off"), settings(dedupe_windows="exact")
+OFF, EXACT = settings(mode="off"), settings(dedupe_windows="exact")
 
 
 def collapse(story: Story, windows: Sequence[WindowId], into: WindowId, chosen: Settings = EXACT) -> None:
@@ -164,7 +165,7 @@ def test_batches_collapse_by_their_own_setting(story: Story, clip: ClipId) -> No
 def test_a_decision_of_another_recipe_has_no_say(story: Story, clip: ClipId) -> None:
     one, two, three = story.windows()
     collapse(story, [two, three], one)
-    story.activate(dedupe_recipe(settings(dedupe_windows="near")))
+    story.activate(dedupe_recipe(settings(mode="near")))
     assert len(story.missing()) == 3
     story.activate(dedupe_recipe(EXACT))
     assert story.missing() == [one]

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from caption_assets.captioning.drifting import drift_limits, drift_rows
-from caption_assets.cli.why import explain
-from caption_assets.export.table import caption_rows
+from caption_assets.exchange.table import caption_rows
 from caption_assets.ids import WindowId
-from caption_assets.recipes import drift_recipe, enhance_recipe, on_drift_recipe
+from caption_assets.pipeline.drift_checks import drift_rows
+from caption_assets.pipeline.why import explain
 from caption_assets.settings import Settings
+from caption_assets.settings.recipes import drift_recipe, enhance_recipe, on_drift_recipe
 from tests.ledger.story import MODEL, Story, row_of, settings
 
 
@@ -47,7 +47,7 @@ def check(story: Story, chosen: Settings) -> list[Mapping[str, object]]:
     known = {str(row["check_id"]) for row in story.ledger.named("batch_drift", **names, drift=rule)}
     story._made()
     work = story.ledger.named("batch_drift_work", **names)
-    rows = list(drift_rows(work, known, rule, drift_limits(chosen), sees_frames=False, run_id="run-1", now=story.now))
+    rows = list(drift_rows(work, known, rule, chosen.enhance, sees_frames=False, run_id="run-1", now=story.now))
     story.ledger.commit("run-1", "b", {"drift_checks": rows})
     return rows
 

@@ -3,14 +3,14 @@
 import pytest
 
 from caption_assets.ids import ClipId
-from caption_assets.orchestration.prompting import (
+from caption_assets.pipeline.clip_prompts import (
     activate_for_clips,
     check_prompt_key,
     prompts_of_clips,
     recipes_of_clips,
 )
-from caption_assets.recipes import caption_recipe
 from caption_assets.settings import Settings, SettingsError
+from caption_assets.settings.recipes import caption_recipe
 
 from .story import MODEL, Story, derived_faults, everything, row_of, settings
 
@@ -62,7 +62,7 @@ def use(story: Story, chosen: Settings, batch: str = "b") -> None:
     base, own = caption_recipe(chosen, MODEL), {}
     if prompts := prompts_of_clips(story.ledger, chosen, batch).get(batch):
         own = recipes_of_clips(chosen, MODEL, prompts, base)
-    activate_for_clips(story.ledger, batch, own, chosen.prompt_key, story.run)
+    activate_for_clips(story.ledger, batch, own, chosen.caption.prompt_key, story.run)
 
 
 def answer_all(story: Story, prompts: dict[ClipId, str], batch: str = "b") -> int:

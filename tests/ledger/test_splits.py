@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from caption_assets import ids
-from caption_assets.export.table import caption_rows
+from caption_assets.exchange.table import caption_rows
 from caption_assets.ids import ClipId
 from caption_assets.ledger.database import load_sql
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from caption_assets.recipes import caption_recipe, retention_recipe, window_recipe
+from caption_assets.settings.recipes import caption_recipe, retention_recipe, window_recipe
 
 from .story import MODEL, Story, settings
 

@@ -28,7 +28,7 @@ from caption_assets.settings import Settings
 BATCH = "b"
 IN_FLIGHT = 4
 SECONDS_A_REQUEST = 0.01
-SETTINGS = {"window_size": 4, "remainder_threshold": 4, "workers": 1, "dedupe_windows": "off"}
+SETTINGS = {"window.window_size": 4, "window.remainder_threshold": 4, "decode.workers": 1, "dedupe.mode": "off"}
 ASKED = "asked.log"
 
 

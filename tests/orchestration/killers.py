@@ -4,8 +4,8 @@ import os
 import signal
 
 from caption_assets.uploads.inspect import Inspected, InspectJob, inspect_file
-from caption_assets.video.cutting import Cut, CutJob, cut_clip
 from caption_assets.video.split_job import FileSplit, SplitJob, split_file
+from caption_assets.video.window_job import Cut, CutJob, cut_clip
 
 VICTIM = "victim.mp4"
 

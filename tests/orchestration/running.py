@@ -117,7 +117,9 @@ def run_job(
         "resources": {
             "root": {"config": {"path": str(root)}},
             "engine": {"config": {"engine": engine}},
-            "settings": {"config": {"workers": 1, **(settings or {})}},  # as fast for short films, with less to start
+            "settings": {
+                "config": {"decode.workers": 1, **(settings or {})}
+            },  # as fast for short films, with less to start
         },
     }
     batches = sorted(path.name for path in (root / "uploads").iterdir())
@@ -142,18 +144,17 @@ def counted_work(log: EngineLog) -> Iterator[Counter[str]]:
     handed_out: Counter[str] = Counter()
 
     def spy_on(module: Any) -> Any:
-        map_clips = module.map_clips
+        map_jobs = module.map_jobs
 
-        def counted(fn: Any, items: Any, **limits: Any) -> Any:
-            items = list(items)
-            handed_out[fn.__name__] += len(items)
-            return map_clips(fn, items, **limits)
+        def counted(fn: Any, jobs: Any, decode: Any) -> Any:
+            handed_out[fn.__name__] += len(jobs)
+            return map_jobs(fn, jobs, decode)
 
         return counted
 
     with pytest.MonkeyPatch.context() as patch:
         for module in HAND_OUT_WORK:
-            patch.setattr(module, "map_clips", spy_on(module))
+            patch.setattr(module, "map_jobs", spy_on(module))
         patch.setitem(registry.ENGINES, "signal", counting(registry.ENGINES["signal"], log))
         yield handed_out
 

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
+from caption_assets.assets import checks
 from caption_assets.definitions import defs
 from caption_assets.ledger.database import Ledger
-from caption_assets.orchestration import checks
 from caption_assets.orchestration.resources import RootResource
 from caption_assets.root import RootFolder
 from tests.orchestration.running import CHECKS, query

@@ -31,7 +31,11 @@ def test_a_clip_in_two_batches_is_decoded_and_captioned_once_and_both_tables_lis
 
 def test_batches_with_different_settings_leave_each_other_alone(two):
     before = of_a(two, "b")
-    ran = run_job(two, "x", settings={"prompt_text": "Hm?", "target_height": 64, "keep_candidate_mode": "first"})
+    ran = run_job(
+        two,
+        "x",
+        settings={"caption.prompt_text": "Hm?", "preview.target_height": 64, "retention.keep_candidate_mode": "first"},
+    )
     assert ran.work == {"inspect_file": 1, "caption": 1, "enhance": 1, "write_preview": 1}
     x = of_a(two, "x")
     assert (x["prompt"], x["policy"]) == ("Hm?", "first")

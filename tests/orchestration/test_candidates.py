@@ -10,7 +10,7 @@ from caption_assets.root import RootFolder
 from tests.orchestration.engines import EngineLog
 from tests.orchestration.running import CHECKS, query, run_job, table
 
-FOUR = {"caption_num": 4, "sampling_params": {"temperature": 0.8}}
+FOUR = {"caption.caption_num": 4, "caption.sampling_params": {"temperature": 0.8}}
 
 
 def candidates(root, origin="model"):
@@ -30,7 +30,7 @@ def candidates(root, origin="model"):
 
 
 def test_four_candidates_of_each_window_are_judged_once_each_and_one_is_kept(copy):
-    ran = run_job(copy, settings={**FOUR, "keep_candidate_mode": "consensus"})
+    ran = run_job(copy, settings={**FOUR, "retention.keep_candidate_mode": "consensus"})
     assert ran.work == {"caption": 12, "enhance": 3}
     assert len(ran.engine.requests) == 6  # one request for the four of a window
     rows = candidates(copy)
@@ -45,7 +45,7 @@ def test_four_candidates_of_each_window_are_judged_once_each_and_one_is_kept(cop
 
 
 def test_all_candidates_are_kept_listed_and_enhanced_when_all_are_wanted(copy):
-    ran = run_job(copy, settings={**FOUR, "keep_candidate_mode": "all"})
+    ran = run_job(copy, settings={**FOUR, "retention.keep_candidate_mode": "all"})
     kept = [row for row in candidates(copy) if row["action"] == "keep"]
     assert ran.work == {"caption": 12, "enhance": len(kept)}
     assert ran.counts("enhanced_captions") == (len(kept), 0, 0)
@@ -57,9 +57,9 @@ def test_all_candidates_are_kept_listed_and_enhanced_when_all_are_wanted(copy):
 
 
 def test_another_policy_over_the_same_candidates_asks_no_engine_and_changes_the_winner(copy):
-    run_job(copy, settings={**FOUR, "keep_candidate_mode": "first"})
+    run_job(copy, settings={**FOUR, "retention.keep_candidate_mode": "first"})
     first = {row["window_id"]: row["candidate_id"] for row in table(copy)}
-    ran = run_job(copy, settings={**FOUR, "keep_candidate_mode": "longest", "enhance": {"enabled": False}})
+    ran = run_job(copy, settings={**FOUR, "retention.keep_candidate_mode": "longest", "enhance": {"enabled": False}})
     assert ran.work == {}
     assert ran.engine.loaded == []
     assert ran.new_rows["retention_decisions"] == 12
@@ -72,7 +72,7 @@ def test_another_policy_over_the_same_candidates_asks_no_engine_and_changes_the_
 
 
 def test_the_second_stage_keeps_both_texts_and_says_which_was_refined(copy):
-    ran = run_job(copy, settings={"generate_stage2_caption": True, "stage2_prompt_text": "Better: "})
+    ran = run_job(copy, settings={"caption.generate_stage2_caption": True, "caption.stage2_prompt_text": "Better: "})
     assert ran.work == {"caption": 3, "refine": 3, "enhance": 3}
     rows = candidates(copy)
     firsts = {row["candidate_id"]: row for row in rows if row["stage"] == 1}
@@ -116,7 +116,7 @@ def test_a_caption_that_came_with_the_video_is_a_column_and_a_candidate(copy):
 
 def test_original_captions_can_be_left_out(copy):
     (copy / "uploads" / "b" / "a.txt").write_text("A counter.")
-    run_job(copy, settings={"keep_original_sample": False})
+    run_job(copy, settings={"retention.keep_original_sample": False})
     assert candidates(copy, "original") == []
 
 
@@ -131,8 +131,8 @@ def test_a_judge_is_asked_once_in_both_orders_and_its_answers_decide_from_the_le
         first, second = request.messages[-1].text.split("\n\nA: ")[1].split("\n\nWhich")[0].split("\n\nB: ")
         yield Completion(request.request_id, 0, "A" if len(first) > len(second) else "B", "stop")
 
-    settings = {"caption_num": 3, "sampling_params": {"temperature": 0.8}, "keep_candidate_mode": "judge",
-                "enhance": {"enabled": False}}  # fmt: skip
+    caption = {"caption_num": 3, "sampling_params": {"temperature": 0.8}}
+    settings = {"caption": caption, "retention.keep_candidate_mode": "judge", "enhance": {"enabled": False}}
     ran = run_job(copy, settings=settings, log=EngineLog(answer=prefers_the_longer))
     assert ran.ok
     assert ran.engine.candidates["judge"] == ran.new_rows["judgements"] == 3 * 3 * 2
@@ -146,7 +146,9 @@ def test_a_judge_is_asked_once_in_both_orders_and_its_answers_decide_from_the_le
 
 
 def test_an_engine_without_a_language_model_judges_nothing_and_the_next_policy_decides(copy):
-    ran = run_job(copy, settings={**FOUR, "keep_candidate_mode": "judge > longest", "enhance": {"enabled": False}})
+    ran = run_job(
+        copy, settings={**FOUR, "retention.keep_candidate_mode": "judge > longest", "enhance": {"enabled": False}}
+    )
     assert ran.ok
     assert "judge" not in ran.work
     for row in candidates(copy):
@@ -159,7 +161,7 @@ def test_a_recipe_that_a_clock_ahead_of_ours_made_current_does_not_stay_so(copy)
     later = datetime.now(UTC) + timedelta(days=1)
     row |= {"valid_from": later, "created_at": later, "run_id": "of another clock"}
     Ledger(RootFolder.at(copy)).commit("of another clock", "b", {"active_recipes": [row]})
-    ran = run_job(copy, settings={"prompt_text": "What is there?"})
+    ran = run_job(copy, settings={"caption.prompt_text": "What is there?"})
     assert ran.work == {"caption": 3, "enhance": 3}
     assert {shown["prompt"] for shown in table(copy)} == {"What is there?"}
     assert all(shown["is_current"] for shown in table(copy))

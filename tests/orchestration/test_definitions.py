@@ -8,18 +8,19 @@ import dagster as dg
 import pytest
 
 from caption_assets.definitions import defs
-from caption_assets.export.table import COLUMNS
+from caption_assets.exchange.table import COLUMNS
 from caption_assets.ledger.schema import TABLES
 from caption_assets.orchestration.partitions import video_batches
-from caption_assets.recipes import CODE_VERSIONS
-from caption_assets.settings import EnhanceSettings, Settings, SettingsError
+from caption_assets.settings import Settings, SettingsError
+from caption_assets.settings.recipes import CODE_VERSIONS
 from tests.orchestration.running import ASSETS, CHECKS
 
 CHECKOUT = Path(__file__).parents[2]
 
 HEAVY = ("torch", "vllm", "transformers", "openai", "ray")
 PURE = (
-    "captioning", "engines", "export", "ids", "ledger", "recipes", "retention", "root", "settings", "uploads", "video",
+    "captioning", "engines", "exchange", "ids", "ledger", "pipeline", "retention", "review", "root", "settings",
+    "uploads", "video",
 )  # fmt: skip
 
 IMPORT_ALL = """
@@ -128,29 +129,39 @@ def plain(field):
     return field.default_value if field.default_provided else None
 
 
-@pytest.mark.parametrize("model", [Settings, EnhanceSettings], ids=lambda model: model.__name__)
-def test_the_launchpad_shows_every_setting_with_its_default_and_meaning(model):
-    fields = launchpad_fields()
-    defaults = Settings.of({})
-    if model is EnhanceSettings:
-        fields, defaults = fields["enhance"].config_type.fields, defaults.enhance
-    assert set(fields) == set(model.model_fields)
-    assert {name: plain(field) for name, field in fields.items() if name != "enhance"} == {
-        name: value for name, value in defaults.model_dump().items() if name != "enhance"
+@pytest.mark.parametrize("group", Settings.model_fields)
+def test_the_launchpad_shows_every_setting_with_its_default_and_meaning(group):
+    shown, declared = launchpad_fields()[group], getattr(Settings(), group)
+    assert shown.description == declared.__doc__
+    fields = shown.config_type.fields
+    assert {name: plain(field) for name, field in fields.items()} == declared.model_dump()
+    assert {name: field.description for name, field in fields.items()} == {
+        name: info.description for name, info in type(declared).model_fields.items()
     }
-    assert {name: field.description for name, field in fields.items() if name != "enhance"} == {
-        name: info.description for name, info in model.model_fields.items() if name != "enhance"
-    }
+
+
+def test_the_launchpad_has_the_groups_in_their_order_and_nothing_else():
+    assert list(launchpad_fields()) == list(Settings.model_fields)
 
 
 def test_settings_of_the_folder_are_the_launchpad_s_defaults(tmp_path):
-    (tmp_path / "caption_assets.toml").write_text("caption_num = 3\n[enhance]\nenabled = false\n")
+    (tmp_path / "caption_assets.toml").write_text("caption.caption_num = 3\n[enhance]\nenabled = false\n")
     program = (
         "import json; from caption_assets.definitions import defs\n"
-        "v = defs.resources['settings'].values(); print(json.dumps([v.caption_num, v.enhance.enabled, v.window_size]))"
+        "v = defs.resources['settings'].values()\n"
+        "print(json.dumps([v.caption.caption_num, v.enhance.enabled, v.window.window_size]))"
     )
     asked = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert json.loads(asked.stdout) == [3, False, 256]
+
+
+def test_configuration_in_its_flat_form_is_accepted_with_a_warning():
+    config = {"window_size": 300, "caption": {"caption_num": 2}}
+    job = defs.resolve_job_def("caption_batch")
+    assert dg.validate_run_config(job, {"resources": {"settings": {"config": config}}})
+    with pytest.warns(FutureWarning, match=r"window_size is now called window\.window_size"):
+        settings = type(defs.resources["settings"])(**config).values()
+    assert settings == Settings.of({"window.window_size": 300, "caption.caption_num": 2})
 
 
 def test_the_values_of_the_resource_are_the_settings():
@@ -160,8 +171,9 @@ def test_the_values_of_the_resource_are_the_settings():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"window_size": 1}, "window_size: out of range; allowed: 4 to 1000000 (it is 1)"),
-        ({"split": "scene"}, "split: unknown value 'scene'; allowed: none, stride, scenes. Did you mean scenes?"),
+        ({"window.window_size": 1}, "window_size: out of range; allowed: 4 to 1000000 (it is 1)"),
+        ({"clip.split": "scene"}, "split: unknown value 'scene'; allowed: none, stride, scenes. Did you mean scenes?"),
+        ({"windw": {"window_size": 4}}, "windw: no such setting. Did you mean window.window_size?"),
         ({"enhance": {"on_drift": "hide"}}, "enhance.on_drift: unknown value 'hide'; allowed: keep, flag, fallback."),
     ],
 )

@@ -14,7 +14,7 @@ from tests.orchestration.running import CHECKS, copy_root, query, run_job, table
 from tests.orchestration.test_asset_checks import commit, evaluate, rows_of
 
 INVENTED = "The iconic city of New York City: a city of innovation and transformation, with three towers."
-NEW = {"prompt_text": "Hm?"}
+NEW = {"caption.prompt_text": "Hm?"}
 """Makes every window be captioned anew."""
 
 

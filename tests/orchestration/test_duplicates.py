@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from caption_assets.cli.plan import plan_batches
 from caption_assets.ledger.database import Ledger
+from caption_assets.pipeline.plan import plan_batches
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
 from tests.orchestration.running import CHECKS, copy_root, query, run_job, table
 from tests.video.films import frozen_film, make_film
 
-SHORT = {"window_size": 50, "remainder_threshold": 25}
+SHORT = {"window.window_size": 50, "window.remainder_threshold": 25}
 
 
 @pytest.fixture(scope="module")

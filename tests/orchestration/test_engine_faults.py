@@ -5,7 +5,7 @@ import pytest
 from tests.orchestration.engines import EngineLog, dying_at, failing_at, gone_from
 from tests.orchestration.running import CHECKS, query, run_job, table
 
-NEW = {"prompt_text": "Hm?"}
+NEW = {"caption.prompt_text": "Hm?"}
 """Settings that make every window be captioned anew."""
 
 
@@ -40,7 +40,7 @@ def test_a_window_without_a_new_caption_keeps_serving_the_old_one_marked_not_cur
 
 
 def test_a_candidate_that_failed_is_made_again_alone(copy):
-    four = {"caption_num": 4, "sampling_params": {"temperature": 0.8}}
+    four = {"caption.caption_num": 4, "caption.sampling_params": {"temperature": 0.8}}
 
     def all_but_the_third(request, completions):
         for completion in completions:

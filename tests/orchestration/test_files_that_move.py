@@ -32,7 +32,7 @@ def test_a_renamed_file_keeps_its_captions_under_its_new_name(copy):
 def test_a_renamed_file_can_be_cut_anew(copy):
     folder = copy / "uploads" / "b"
     (folder / "a.mp4").rename(folder / "z.mp4")
-    ran = run_job(copy, settings={"window_size": 10, "remainder_threshold": 5})
+    ran = run_job(copy, settings={"window.window_size": 10, "window.remainder_threshold": 5})
     assert ran.ok
     assert ran.counts("windows")[2] == 0
     assert all(row["is_current"] for row in table(copy))
@@ -49,7 +49,7 @@ def test_the_captions_of_a_removed_file_are_served_until_a_takedown(copy):
 
 def test_a_removed_file_that_should_be_cut_anew_is_said_to_be_gone_and_its_old_captions_are_not_current(copy):
     (copy / "uploads" / "b" / "a.mp4").unlink()
-    ran = run_job(copy, settings={"window_size": 20, "remainder_threshold": 10})
+    ran = run_job(copy, settings={"window.window_size": 20, "window.remainder_threshold": 10})
     assert ran.ok
     assert "not in uploads/ any more" in str(ran.shown("windows")["clips without windows"].records[0].data["error"])
     assert {row["clip_path"]: row["is_current"] for row in table(copy)} == {"a.mp4": False, "b.mp4": True}
@@ -57,8 +57,8 @@ def test_a_removed_file_that_should_be_cut_anew_is_said_to_be_gone_and_its_old_c
 
 def test_a_run_that_makes_no_window_does_not_say_that_it_made_one(copy):
     (copy / "uploads" / "b" / "a.mp4").unlink()
-    run_job(copy, settings={"window_size": 20, "remainder_threshold": 10})
-    again = run_job(copy, settings={"window_size": 20, "remainder_threshold": 10})
+    run_job(copy, settings={"window.window_size": 20, "window.remainder_threshold": 10})
+    again = run_job(copy, settings={"window.window_size": 20, "window.remainder_threshold": 10})
     assert again.counts("windows")[0] == 0
 
 
@@ -90,7 +90,7 @@ def test_a_clip_that_took_too_long_is_tried_again(films, tmp_path, monkeypatch):
     (folder / "a.mp4").hardlink_to(films / "a.mp4")
     with monkeypatch.context() as patch:
         patch.setattr(raw_clips, "inspect_file", take_too_long)
-        run_job(tmp_path, settings={"clip_timeout_s": 0.5})
+        run_job(tmp_path, settings={"decode.clip_timeout_s": 0.5})
     assert uploads_of(tmp_path) == {"a.mp4": "quarantined"}
     run_job(tmp_path)
     assert uploads_of(tmp_path) == {"a.mp4": "ok"}
@@ -152,8 +152,8 @@ def test_an_original_caption_that_is_changed_back_brings_back_its_decision(films
     folder = tmp_path / "uploads" / "b"
     folder.mkdir(parents=True)
     (folder / "a.mp4").hardlink_to(films / "a.mp4")
-    settings = {"caption_num": 6, "keep_candidate_mode": "similar_one_simhash"}
-    run_job(tmp_path, settings={**settings, "keep_candidate_mode": "all"})
+    settings = {"caption.caption_num": 6, "retention.keep_candidate_mode": "similar_one_simhash"}
+    run_job(tmp_path, settings={**settings, "retention.keep_candidate_mode": "all"})
     [row] = table(tmp_path)
     served = {}
     for step, original in enumerate([row["captions"][0], row["captions"][-1], row["captions"][0]]):

@@ -6,7 +6,7 @@ import re
 import dagster as dg
 
 from caption_assets.orchestration.gate_history import MAX_BATCHES, gate_numbers, gates_over_batches
-from caption_assets.orchestration.pictures import bars
+from caption_assets.orchestration.metadata import bars
 
 KEY = dg.AssetKey("vl_captions")
 

@@ -18,7 +18,7 @@ def hostile(tmp_path_factory):
     list(make_mutants(sources, folder, N_DAMAGED, 3))
     make_film(folder / "good.mp4", 30)
     promised_samples(folder / "bomb.mp4")
-    return run_job(root, settings={"window_size": 24, "remainder_threshold": 12})
+    return run_job(root, settings={"window.window_size": 24, "window.remainder_threshold": 12})
 
 
 def test_every_damaged_file_is_a_row_and_the_run_is_green(hostile):
@@ -52,10 +52,10 @@ def test_a_bomb_is_refused_by_its_header(hostile):
 @pytest.mark.parametrize(
     ("setting", "value", "reason"),
     [
-        ("max_frames", 20, "over 20 frames"),
-        ("max_pixels", 10_000, "allowed: up to 10,000"),
-        ("max_duration_s", 0.5, "1.2 s long, allowed: up to 0.5 s"),
-        ("clip_timeout_s", 1.5, "stopped after 1.5 s"),
+        ("clip.max_frames", 20, "over 20 frames"),
+        ("clip.max_pixels", 10_000, "allowed: up to 10,000"),
+        ("clip.max_duration_s", 0.5, "1.2 s long, allowed: up to 0.5 s"),
+        ("decode.clip_timeout_s", 1.5, "stopped after 1.5 s"),
     ],
 )
 def test_a_clip_over_a_limit_of_the_settings_is_quarantined_and_the_others_go_on(
@@ -63,7 +63,7 @@ def test_a_clip_over_a_limit_of_the_settings_is_quarantined_and_the_others_go_on
 ):
     folder = tmp_path / "uploads" / "b"
     folder.mkdir(parents=True)
-    if setting == "clip_timeout_s":
+    if setting == "decode.clip_timeout_s":
         # A decoder kept busy for half a minute by a file of half a megabyte's worth of information.
         endless = blocks(folder / "over.webm", b"\x00")
         data = endless.read_bytes()
@@ -71,7 +71,7 @@ def test_a_clip_over_a_limit_of_the_settings_is_quarantined_and_the_others_go_on
         endless.write_bytes(data[:cluster] + data[cluster:] * 12)
     else:
         make_film(folder / "over.mp4", 30)
-    if setting in ("max_frames", "max_duration_s", "clip_timeout_s"):
+    if setting != "clip.max_pixels":
         make_film(folder / "short.mp4", 8)
     ran = run_job(tmp_path, settings={setting: value})
     assert ran.ok

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from caption_assets.export.table import COLUMNS
+from caption_assets.exchange.table import COLUMNS
 from tests.orchestration.running import ASSETS, CHECKS, Files, copy_root, query, run_job, table
 
 CLIPS = ["bigbuckbunny.mp4", "cityCC0.mpg", "ocean.mp4", "ocean.webm"]

@@ -61,7 +61,7 @@ def rename_a_clip(root: Path) -> None:
 
 CAPTION_ALL = {"caption": WINDOWS, "enhance": WINDOWS}
 SHOW_ALL = {"write_preview": WINDOWS}
-SHORT_WINDOWS = {"window_size": 80, "remainder_threshold": 40}
+SHORT_WINDOWS = {"window.window_size": 80, "window.remainder_threshold": 40}
 """Settings under which the batch has six windows."""
 
 SIX_WINDOWS = {"caption": 6, "enhance": 6, "write_preview": 6}
@@ -69,13 +69,15 @@ ONE_WINDOW = {"cut_clip": 1, "caption": 1, "enhance": 1, "write_preview": 1}
 
 CHANGES = {
     "nothing": Change({}),
-    "another prompt": Change(CAPTION_ALL, {"prompt_text": "What is there?"}),
+    "another prompt": Change(CAPTION_ALL, {"caption.prompt_text": "What is there?"}),
     "no enhancement": Change({}, {"enhance": {"enabled": False}}),
-    "another policy": Change({}, {"keep_candidate_mode": "longest"}),
-    "another preview height": Change(SHOW_ALL, {"target_height": 64}),
+    "another policy": Change({}, {"retention.keep_candidate_mode": "longest"}),
+    "another preview height": Change(SHOW_ALL, {"preview.target_height": 64}),
     "other windows": Change({"cut_clip": 2, **SIX_WINDOWS}, SHORT_WINDOWS, decodes=True),
     "frames deleted": Change({}, {}, delete_frames),
-    "frames deleted, another prompt": Change({"cut_clip": 2, **CAPTION_ALL}, {"prompt_text": "?"}, delete_frames, True),
+    "frames deleted, another prompt": Change(
+        {"cut_clip": 2, **CAPTION_ALL}, {"caption.prompt_text": "?"}, delete_frames, True
+    ),
     "a preview deleted": Change({"write_preview": 1}, {}, delete_a_preview),
     "previews and frames deleted": Change({"cut_clip": 2, **SHOW_ALL}, {}, delete_previews_and_frames, True),
     "a clip touched": Change({"inspect_file": 1}, {}, touch_a_clip),
@@ -100,7 +102,10 @@ def test_a_run_does_the_work_of_the_change_and_no_other(copy, name):
 @pytest.mark.parametrize(
     ("settings", "to_go_back"),
     [
-        ({"prompt_text": "Hm?", "keep_candidate_mode": "longest", "target_height": 64}, SHOW_ALL),
+        (
+            {"caption.prompt_text": "Hm?", "retention.keep_candidate_mode": "longest", "preview.target_height": 64},
+            SHOW_ALL,
+        ),
         (SHORT_WINDOWS, {}),
     ],
     ids=["prompt, policy and previews", "windows"],

@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from caption_assets.cli.reproduce import reproduce_candidate
 from caption_assets.ledger.database import Ledger
 from caption_assets.ledger.schema import TABLES
+from caption_assets.pipeline.reproduce import reproduce_candidate
 from caption_assets.root import RootFolder
 from tests.engines.servers import Call, Reply, TestServer, refuses, says
 from tests.orchestration.running import query, run_job, table
@@ -39,7 +39,7 @@ def server():
 def test_a_server_s_answers_become_rows_and_the_key_is_nowhere(copy, server, monkeypatch, capfd):
     monkeypatch.setenv("SERVER_KEY", KEY)
     settings = {
-        "model": "served-vl",
+        "caption.model": "served-vl",
         "enhance": {"model": "served-vl"},
         "openai": {"base_urls": [server.url], "api_key_env": "SERVER_KEY", "timeout_s": 10.0, "max_concurrency": 1},
     }

@@ -16,7 +16,7 @@ from tests.orchestration.running import CHECKS, query, run_job, table
 ALL = {"write_preview": 3}
 """Of the batch `b`: one window of a.mp4, two of b.mp4."""
 
-FROM_CLIPS = {"preview_source": "clip", "target_fps": 5.0}
+FROM_CLIPS = {"preview.preview_source": "clip", "preview.target_fps": 5.0}
 
 
 def suffixes(root, batch="b"):
@@ -42,12 +42,12 @@ def assert_all_there(root, batch="b"):
 
 @pytest.mark.parametrize("form", ["avif", "mp4"])
 def test_another_format_replaces_the_files_and_leaves_none_behind(copy, form):
-    ran = run_job(copy, settings={"preview_format": form})
+    ran = run_job(copy, settings={"preview.preview_format": form})
     assert ran.work == ALL
     assert ran.checks == dict.fromkeys(CHECKS, True)
     assert suffixes(copy) == {".jpg": 3, f".{form}": 3}
     assert_all_there(copy)
-    assert run_job(copy, settings={"preview_format": form}).new_rows == {"runs": 6}
+    assert run_job(copy, settings={"preview.preview_format": form}).new_rows == {"runs": 6}
     back = run_job(copy)
     assert back.work == ALL
     assert suffixes(copy) == {".jpg": 3, ".webp": 3}
@@ -56,7 +56,7 @@ def test_another_format_replaces_the_files_and_leaves_none_behind(copy, form):
 
 @pytest.mark.parametrize(("form", "media_type"), [("avif", "image/avif"), ("mp4", "image/jpeg")])
 def test_the_ui_shows_a_picture_that_a_browser_takes_as_one(copy, form, media_type):
-    text = run_job(copy, settings={"preview_format": form}).shown("previews")["a preview"]
+    text = run_job(copy, settings={"preview.preview_format": form}).shown("previews")["a preview"]
     head, data = text[text.index("(data:") + 6 :].split(";base64,")
     assert head == media_type
     assert base64.b64decode(data[: data.index(")")])
@@ -66,12 +66,12 @@ def test_batches_that_share_a_window_and_want_other_formats_keep_their_own(copy)
     (copy / "uploads" / "x").mkdir()
     (copy / "uploads" / "x" / "same.mp4").hardlink_to(copy / "uploads" / "b" / "a.mp4")
     assert "write_preview" not in run_job(copy, "x").work  # b made it
-    run_job(copy, "b", settings={"preview_format": "avif"})
+    run_job(copy, "b", settings={"preview.preview_format": "avif"})
     again = run_job(copy, "x")
     assert again.work == {"write_preview": 1}  # the file that b made is no more
     assert again.checks == dict.fromkeys(CHECKS, True)
     assert (suffixes(copy, "b"), suffixes(copy, "x")) == ({".avif": 3, ".jpg": 3}, {".jpg": 1, ".webp": 1})
-    third = run_job(copy, "b", settings={"preview_format": "avif"})
+    third = run_job(copy, "b", settings={"preview.preview_format": "avif"})
     assert third.new_rows == {"runs": 6}
     assert_all_there(copy, "b")
     assert_all_there(copy, "x")
@@ -99,9 +99,9 @@ def test_a_file_that_is_lost_or_cut_is_made_again(copy, name, spoil):
 
 
 def test_the_clip_is_decoded_again_only_for_more_pictures_than_were_sampled(copy):
-    assert run_job(copy, settings={"preview_source": "clip"}).work == {}
-    assert run_job(copy, settings={"preview_source": "clip", "target_fps": 2.0}).work == ALL
-    assert run_job(copy, settings={"target_fps": 2.0}).work == {}  # the same recipe
+    assert run_job(copy, settings={"preview.preview_source": "clip"}).work == {}
+    assert run_job(copy, settings={"preview.preview_source": "clip", "preview.target_fps": 2.0}).work == ALL
+    assert run_job(copy, settings={"preview.target_fps": 2.0}).work == {}  # the same recipe
 
 
 def test_previews_from_the_clip_need_no_packed_frames_and_show_more(copy):
@@ -157,7 +157,7 @@ def test_without_clip_and_packed_frames_a_window_has_an_error_that_says_why(copy
 def test_a_format_that_cannot_be_written_stops_the_stage_and_changes_nothing(copy, monkeypatch):
     before = shown(copy)
     monkeypatch.setattr(av, "codecs_available", av.codecs_available - {"libsvtav1"})
-    ran = run_job(copy, settings={"preview_format": "avif"})
+    ran = run_job(copy, settings={"preview.preview_format": "avif"})
     assert not ran.ok
     assert "preview_format is avif" in ran.error()
     assert "can write: webp, mp4" in ran.error()
@@ -165,12 +165,12 @@ def test_a_format_that_cannot_be_written_stops_the_stage_and_changes_nothing(cop
 
 
 def test_the_settings_of_a_run_are_those_of_the_table(copy):
-    run_job(copy, settings={**FROM_CLIPS, "preview_format": "mp4"})
+    run_job(copy, settings={**FROM_CLIPS, "preview.preview_format": "mp4"})
     [row] = query(
         copy,
         "SELECT r.params FROM recipes r JOIN current_recipes c ON c.recipe_id = r.recipe_id AND c.kind = 'preview'",
     )
     assert '"preview_format":"mp4"' in row["params"]
     assert '"source":"clip"' in row["params"]
-    assert Settings.of(FROM_CLIPS).target_fps == 5.0
+    assert Settings.of(FROM_CLIPS).preview.target_fps == 5.0
     assert_all_there(copy)

@@ -6,17 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from caption_assets.cli.plan import plan_batches
-from caption_assets.cli.reproduce import reproduce_candidate
-from caption_assets.cli.why import explain, print_explanation
+from caption_assets.cli.why import print_explanation
 from caption_assets.ledger.database import Ledger
+from caption_assets.pipeline.plan import plan_batches
+from caption_assets.pipeline.reproduce import reproduce_candidate
+from caption_assets.pipeline.why import explain
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings, SettingsError
 from tests.orchestration.engines import EngineLog
 from tests.orchestration.running import CHECKS, Ran, counted_work, query, run_job, table
 
-PLAIN = {"enhance": {"enabled": False}, "prompt_text": "of the batch"}
-KEYED = {**PLAIN, "prompt_key": "question"}
+PLAIN = {"enhance": {"enabled": False}, "caption.prompt_text": "of the batch"}
+KEYED = {**PLAIN, "caption.prompt_key": "question"}
 A, B, A_NEW, A_OTHER = "What is red?", "Who walks?", "What is blue?", "What is green?"
 
 Shown = dict[str, set[tuple[str, bool]]]
@@ -69,7 +70,7 @@ def story(tmp_path_factory, films) -> Story:
     story.run("first", KEYED, last_batch="d")
     sidecar(root, "b", "a.json", question=A_NEW, answer=3)
     story.run("changed", KEYED)
-    story.run("no key", {**PLAIN, "prompt_text": B})
+    story.run("no key", {**PLAIN, "caption.prompt_text": B})
     return story
 
 
@@ -111,10 +112,10 @@ def test_plan_counts_what_a_run_then_makes(story):
     assert "own_prompts" not in story.planned["no key"]
     back = story.plan(KEYED)
     assert (back["captions"], back["decisions"], back["own_prompts"]) == (0, 0, 2)
-    other = story.plan({**KEYED, "prompt_text": "another"})
+    other = story.plan({**KEYED, "caption.prompt_text": "another"})
     assert (other["captions"], other["windows"]) == (1, 4)  # c.mp4 alone has it
     with pytest.raises(SettingsError, match="no clip of the batch 'b' has the key 'nope'"):
-        story.plan({**KEYED, "prompt_key": "nope"})
+        story.plan({**KEYED, "caption.prompt_key": "nope"})
 
 
 def test_why_and_reproduce_know_the_prompt_of_each_candidate(story, capsys):
@@ -136,7 +137,7 @@ def test_why_and_reproduce_know_the_prompt_of_each_candidate(story, capsys):
 
 
 def test_a_key_that_no_clip_has_ends_the_run_before_any_engine_is_asked(story):
-    ran = run_job(story.root, settings={**PLAIN, "prompt_key": "quesiton"})
+    ran = run_job(story.root, settings={**PLAIN, "caption.prompt_key": "quesiton"})
     assert not ran.ok
     assert ran.engine.loaded == []
     assert "prompt_key: no clip of the batch 'b' has the key 'quesiton'" in ran.error()

@@ -7,9 +7,9 @@ import pytest
 import simplejpeg
 
 import caption_assets.assets.raw_clips as raw_clips_asset
-from caption_assets.cli.plan import plan_batches
-from caption_assets.cli.reproduce import reproduce_candidate
 from caption_assets.ledger.database import Ledger
+from caption_assets.pipeline.plan import plan_batches
+from caption_assets.pipeline.reproduce import reproduce_candidate
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
 from caption_assets.video import scenes
@@ -19,7 +19,7 @@ from tests.orchestration.running import CHECKS, Files, query, run_job, table
 from tests.video.films import make_film, number_of
 from tests.video.test_scenes import CUTS, joined
 
-STRIDE = {"split": "stride", "split_length_s": 5.0}
+STRIDE = {"clip.split": "stride", "clip.split_length_s": 5.0}
 """Leaves a.mp4 (1.2 s) whole and makes three clips of b.mp4 (16 s): the rest of 1 s joins the third."""
 
 THREE = {"cut_clip": 1, "caption": 3, "enhance": 3, "write_preview": 3}
@@ -78,7 +78,7 @@ def test_scenes_are_clips_that_begin_on_the_frame_of_the_cut(tmp_path):
     uploads = tmp_path / "uploads" / "b"
     uploads.mkdir(parents=True)
     joined(uploads / "film.mp4")
-    settings = {"split": "scenes", "min_clip_length_s": 1.0, "max_clip_length_s": 10.0}
+    settings = {"clip.split": "scenes", "clip.min_clip_length_s": 1.0, "clip.max_clip_length_s": 10.0}
     ran = run_job(tmp_path, settings=settings)
     assert ran.checks == dict.fromkeys(CHECKS, True)
     made = {"caption": 4, "enhance": 4, "write_preview": 4}
@@ -115,7 +115,7 @@ def test_a_decoder_that_kills_its_process_leaves_one_file_unsplit_and_its_old_cl
 def test_without_the_detector_nothing_is_touched_and_the_message_says_what_to_install(copy, monkeypatch):
     at_first = table(copy)
     monkeypatch.setattr(scenes, "find_spec", lambda name: None)
-    ran = run_job(copy, settings={"split": "scenes"})
+    ran = run_job(copy, settings={"clip.split": "scenes"})
     assert not ran.ok
     assert "pip install 'caption_assets[scenes]'" in ran.error()
     assert ran.new_rows in ({}, {"runs": 1})
@@ -131,7 +131,7 @@ def test_what_is_deleted_of_clips_is_made_again_with_one_decode_of_the_file(copy
         expected = {"cut_clip": 2, "write_preview": 4}
     else:
         expected = {"cut_clip": 2, "caption": 4, "enhance": 4}
-    settings = {**STRIDE, "prompt_text": "What is there?"} if name == "frames" else STRIDE
+    settings = {**STRIDE, "caption.prompt_text": "What is there?"} if name == "frames" else STRIDE
     ran = run_job(copy, settings=settings)
     assert ran.work == expected
     assert ran.checks == dict.fromkeys(CHECKS, True)

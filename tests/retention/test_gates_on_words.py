@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caption_assets.captioning.prompts import CAPTION_PROMPTS
 from caption_assets.retention import GATES, Candidate, Echo, decide
 from caption_assets.retention.gates import first_failure
 from caption_assets.retention.repetition import loop_at_end, repeated_share, zlib_ratio
 from caption_assets.settings import GateSettings
+from caption_assets.settings.prompts import CAPTION_PROMPTS
 from tests.retention.captions import BAD, GOOD, GOOD_ELSEWHERE, PROMPT
 
 LIMITS = GateSettings.model_validate({}).parameters

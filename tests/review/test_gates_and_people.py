@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from caption_assets.export.table import caption_rows
-from caption_assets.recipes import retention_recipe
+from caption_assets.exchange.table import caption_rows
 from caption_assets.review import override
+from caption_assets.settings.recipes import retention_recipe
 from tests.ledger.story import Story, settings
 from tests.retention.captions import BAD, GOOD
 
@@ -37,7 +37,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
 
 
 def decide(story: Story, policy: str) -> None:
-    chosen = CHOSEN.with_overrides([f"keep_candidate_mode={policy}"])
+    chosen = CHOSEN.with_overrides([f"retention.keep_candidate_mode={policy}"])
     story.activate(retention_recipe(chosen))
     story.decide(chosen)
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from caption_assets.cli.why import explain
-from caption_assets.export.table import caption_rows
+from caption_assets.exchange.table import caption_rows
 from caption_assets.ids import WindowId
-from caption_assets.recipes import retention_recipe
+from caption_assets.pipeline.why import explain
 from caption_assets.review import ReviewError, override, withdraw_override
 from caption_assets.root import RootFolder
+from caption_assets.settings.recipes import retention_recipe
 from tests.ledger.story import Story, settings
 
 FOUR = settings(prompt_text="A", caption_num=4, keep_candidate_mode="first")
@@ -44,7 +44,7 @@ def test_an_override_wins_until_it_is_withdrawn_and_every_act_stays(story: Story
     assert len(rows) == 4, "every considered candidate has a verdict"
     assert shown(story) == [second]
 
-    everyone = FOUR.with_overrides(["keep_candidate_mode=all"])
+    everyone = FOUR.with_overrides(["retention.keep_candidate_mode=all"])
     story.activate(retention_recipe(everyone))
     story.decide(everyone)
     assert shown(story) == [second], "a later policy does not win"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from caption_assets.export import table
-from caption_assets.export.table import caption_rows, write_tables
+from caption_assets.exchange import table
+from caption_assets.exchange.table import caption_rows, write_tables
 from caption_assets.ids import ClipId
 from caption_assets.review import ReviewError, take_down, withdraw_takedown
 from tests.ledger.story import Story, row_of, settings

@@ -13,16 +13,17 @@ import av
 import numpy as np
 
 from caption_assets.ids import clip_id, digest
+from caption_assets.settings.groups import ClipSettings, WindowSettings
 from caption_assets.uploads.inspect import InspectJob, inspect_file
-from caption_assets.video.cutting import CutJob, FileClip, cut_clip
 from caption_assets.video.decode import TimesOutOfOrder, decode_frames
-from caption_assets.video.demux import ProbeLimits, UnreadableVideo
-from caption_assets.video.pack import PackRule, WindowRule, pack_path, read_pack
+from caption_assets.video.demux import UnreadableVideo
+from caption_assets.video.pack import PackRule, pack_path, read_pack
 from caption_assets.video.probe import probe_clip
+from caption_assets.video.window_job import CutJob, FileClip, cut_clip
 from tests.video.mutate import Mutant
 
-LIMITS = ProbeLimits(max_pixels=4096 * 4096, max_frames=100_000, max_duration_s=3600)
-WINDOWS = WindowRule(24, 12, 8.0)
+LIMITS = ClipSettings(max_pixels=4096 * 4096, max_frames=100_000, max_duration_s=3600)
+WINDOWS = WindowSettings(window_size=24, remainder_threshold=12, sampling_fps=8.0)
 """Small windows, so that damage in one leaves others."""
 
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from caption_assets.video.beside import Beside
+from caption_assets.video.pipelined import Beside
 
 
 def test_everything_is_done_in_order_before_the_block_ends() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from caption_assets.video import decode
 from caption_assets.video.decode import TimesOutOfOrder, decode_frames
 from caption_assets.video.probe import UnreadableVideo, probe_clip
-from caption_assets.video.upright import UprightScaler
+from caption_assets.video.to_rgb import UprightScaler
 from tests.video.films import CLIPS, make_film, number_of
 
 KINDS = [

@@ -6,13 +6,18 @@ import numpy as np
 import pytest
 
 from caption_assets.ids import WindowId
-from caption_assets.video.duplicates import DedupeRule, SeenWindow, find_duplicates
-from caption_assets.video.pack import PackRule, WindowRule, pack_windows, plan_clip
-from caption_assets.video.perceptual import WindowPrint
+from caption_assets.settings.groups import DedupeSettings, WindowSettings
+from caption_assets.video.duplicates import SeenWindow, find_duplicates
+from caption_assets.video.fingerprint import WindowPrint
+from caption_assets.video.pack import PackRule, pack_windows, plan_clip
 from caption_assets.video.probe import probe_clip
 from tests.video.films import CLIPS, film_of, frozen_film, make_film
 
-OFF, EXACT, NEAR = DedupeRule("off", 0.03), DedupeRule("exact", 0.03), DedupeRule("near", 0.03)
+OFF, EXACT, NEAR = (
+    DedupeSettings(mode="off", distance=0.03),
+    DedupeSettings(mode="exact", distance=0.03),
+    DedupeSettings(mode="near", distance=0.03),
+)
 LENGTH_S = 10.0
 N = 20
 
@@ -117,7 +122,7 @@ def test_a_window_of_which_nothing_is_known_equals_none(rule):
 
 
 # Films: four windows of 50 frames, two seconds each.
-RULE = WindowRule(50, 25, 4.0)
+RULE = WindowSettings(window_size=50, remainder_threshold=25, sampling_fps=4.0)
 SIZE = (180, 320)
 
 
@@ -212,10 +217,17 @@ def test_a_fade_to_black_is_told_from_black(tmp_path):
 @pytest.mark.parametrize("frames", [16, 40])
 def test_windows_of_real_clips_differ(tmp_path, name, frames):
     """Also those of the sea before a still camera, which differ in 0.05 of the bits."""
-    windows = windows_of(CLIPS / name, tmp_path, WindowRule(frames, frames // 2, 4.0))
+    windows = windows_of(
+        CLIPS / name, tmp_path, WindowSettings(window_size=frames, remainder_threshold=frames // 2, sampling_fps=4.0)
+    )
     assert len(windows) >= 3
     assert collapsed(windows, NEAR) == {}
 
 
 def test_windows_of_a_film_that_moves_differ(tmp_path):
-    assert collapsed(windows_of(make_film(tmp_path / "film.mp4", 200), tmp_path), DedupeRule("near", 0.25)) == {}
+    assert (
+        collapsed(
+            windows_of(make_film(tmp_path / "film.mp4", 200), tmp_path), DedupeSettings(mode="near", distance=0.25)
+        )
+        == {}
+    )

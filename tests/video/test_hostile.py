@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import simplejpeg
 
+from caption_assets.settings.groups import ClipSettings, WindowSettings
 from caption_assets.video.container import unlisted_samples
-from caption_assets.video.pack import PackRule, WindowRule, pack_path, pack_windows, plan_clip, read_pack
-from caption_assets.video.probe import ProbeLimits, UnreadableVideo, probe_clip
+from caption_assets.video.pack import PackRule, pack_path, pack_windows, plan_clip, read_pack
+from caption_assets.video.probe import UnreadableVideo, probe_clip
 from caption_assets.video.workers import WorkerFailure, map_clips
 from caption_assets.video.x264 import repeatable
 from tests.video.changing import Part, make_changing_film
@@ -198,7 +199,7 @@ BOMBS = {
 def test_a_bomb_is_refused_or_read_right_in_little_memory_and_time(tmp_path, name):
     make, reason = BOMBS[name]
     bomb = make(tmp_path / name)
-    limits = ProbeLimits(max_packets=100_000) if "tiny" in name else ProbeLimits()
+    limits = ClipSettings(max_frames=50_000) if "tiny" in name else ClipSettings()
     start = time.monotonic()
     [(_, answer)] = map_clips(probe_and_weigh, [(bomb, limits)], workers=1, timeout_s=60)
     assert time.monotonic() - start < 20
@@ -261,11 +262,16 @@ def test_a_stream_that_changes_gives_true_pictures_or_says_why_not(
         film = make_changing_film(tmp_path / name, codec, parts, container_format)
     except (av.FFmpegError, ValueError):
         pytest.skip(f"{codec} has no {pix_fmt}")
-    limits = ProbeLimits(max_pixels=1_000_000)
+    limits = ClipSettings(max_pixels=1_000_000)
     facts = probe_clip(film, limits)
     assert facts.n_frames == 48
     rule = PackRule(28, 90)
-    windows = [(f"w{i}", window) for i, window in enumerate(plan_clip(facts, WindowRule(24, 12, 12.0)))]
+    windows = [
+        (f"w{i}", window)
+        for i, window in enumerate(
+            plan_clip(facts, WindowSettings(window_size=24, remainder_threshold=12, sampling_fps=12.0))
+        )
+    ]
     before, after = pack_windows(film, facts, windows, rule, tmp_path, limits)
     for (window_id, window), outcome in zip(windows, (before, after), strict=True):
         if outcome.status == "ok":

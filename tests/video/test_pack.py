@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import simplejpeg
 
+from caption_assets.settings.groups import WindowSettings
 from caption_assets.video.pack import (
     CorruptPack,
     MissingPack,
     PackRule,
-    WindowRule,
     pack_path,
     pack_windows,
     plan_clip,
@@ -23,7 +23,7 @@ from tests.video.test_decode import damage_packet
 RULE = PackRule()
 
 
-def pack(path, folder, window_rule=WindowRule(), rule=RULE):  # noqa: B008 - frozen
+def pack(path, folder, window_rule=WindowSettings(), rule=RULE):  # noqa: B008 - frozen
     facts = probe_clip(path)
     windows = [(f"w{index}", window) for index, window in enumerate(plan_clip(facts, window_rule))]
     return facts, pack_windows(path, facts, windows, rule, folder)
@@ -81,20 +81,20 @@ def test_each_packed_frame_shows_the_number_it_was_planned_with(tmp_path):
 
 def test_windows_follow_each_other_without_a_gap_to_the_end_of_the_clip(tmp_path):
     facts = probe_clip(make_film(tmp_path / "film.mp4", 100))
-    windows = plan_clip(facts, WindowRule(window_size=30, remainder_threshold=5))
+    windows = plan_clip(facts, WindowSettings(window_size=30, remainder_threshold=5))
     assert windows[0].start_s == 0.0
     assert all(before.end_s == after.start_s for before, after in pairwise(windows))
     assert windows[-1].end_s == facts.duration_s == pytest.approx(4.0)
 
 
 def test_a_clip_under_four_frames_has_no_window(tmp_path):
-    assert plan_clip(probe_clip(make_film(tmp_path / "film.mp4", 3)), WindowRule()) == []
+    assert plan_clip(probe_clip(make_film(tmp_path / "film.mp4", 3)), WindowSettings()) == []
 
 
 def test_a_damaged_window_is_an_error_with_times_and_harms_no_other(tmp_path):
     film = make_film(tmp_path / "film.mp4", 72, options={"bf": "0", "g": "24", "sc_threshold": "0", "b": "2M"})
     damage_packet(film, tmp_path / "broken.mp4", 26)
-    rule = WindowRule(window_size=24, remainder_threshold=4, sampling_fps=10.0)
+    rule = WindowSettings(window_size=24, remainder_threshold=4, sampling_fps=10.0)
     _, outcomes = pack(tmp_path / "broken.mp4", tmp_path / "frames", rule)
     assert [outcome.status for outcome in outcomes] == ["ok", "error", "ok"]
     assert "sampled frames do not decode, the first at 1." in outcomes[1].error
@@ -105,7 +105,7 @@ def test_a_damaged_window_is_an_error_with_times_and_harms_no_other(tmp_path):
 def test_frames_without_certain_order_leave_no_pack_at_all(tmp_path):
     film = make_film(tmp_path / "film.avi", 60, options={"bf": "3"})
     facts = probe_clip(film)
-    windows = [("w0", plan_clip(facts, WindowRule())[0])]
+    windows = [("w0", plan_clip(facts, WindowSettings())[0])]
     wrong = replace(facts, n_frames=61, pts=(*facts.pts, facts.pts[-1] + 1))
     [outcome] = pack_windows(film, wrong, windows, RULE, tmp_path / "frames")
     assert outcome.status == "error"
@@ -116,7 +116,7 @@ def test_frames_without_certain_order_leave_no_pack_at_all(tmp_path):
 def test_a_file_that_is_gone_is_an_error_of_every_window(tmp_path):
     film = make_film(tmp_path / "film.mp4", 60)
     facts = probe_clip(film)
-    windows = [("w0", plan_clip(facts, WindowRule())[0])]
+    windows = [("w0", plan_clip(facts, WindowSettings())[0])]
     film.unlink()
     [outcome] = pack_windows(film, facts, windows, RULE, tmp_path / "frames")
     assert outcome.status == "error"
@@ -128,7 +128,7 @@ def test_times_that_prove_wrong_make_the_frames_match_by_order(tmp_path):
     with av.open(str(film)) as container:
         pts = sorted(packet.pts for packet in container.demux(video=0) if packet.size)
     claimed = replace(facts, by_pts=True, pts=tuple(pts))
-    window = plan_clip(claimed, WindowRule())[0]
+    window = plan_clip(claimed, WindowSettings())[0]
     [outcome] = pack_windows(film, claimed, [("w0", window)], RULE, tmp_path)
     assert outcome.status == "ok"
     packed = read_pack(pack_path(tmp_path, "w0", RULE.pack_id))
@@ -138,7 +138,7 @@ def test_times_that_prove_wrong_make_the_frames_match_by_order(tmp_path):
 def test_a_ribbon_is_an_error_that_names_the_aspect_ratio(tmp_path):
     film = make_film(tmp_path / "film.mp4", 8)
     facts = replace(probe_clip(film), display_width=HEIGHT * 250)
-    [outcome] = pack_windows(film, facts, [("w0", plan_clip(facts, WindowRule())[0])], RULE, tmp_path / "frames")
+    [outcome] = pack_windows(film, facts, [("w0", plan_clip(facts, WindowSettings())[0])], RULE, tmp_path / "frames")
     assert outcome.status == "error"
     assert "aspect ratio" in outcome.error
 
@@ -171,11 +171,9 @@ def test_another_rule_is_another_pack():
 @pytest.mark.parametrize(
     ("make", "allowed"),
     [
-        (lambda: WindowRule(window_size=3), "4 or more"),
-        (lambda: WindowRule(remainder_threshold=0), "1 or more"),
-        (lambda: WindowRule(sampling_fps=0), "above 0"),
-        (lambda: PackRule(factor=0), "1 or more"),
-        (lambda: PackRule(quality=101), "1 to 100"),
+        (lambda: WindowSettings(window_size=3), "greater than or equal to 4"),
+        (lambda: WindowSettings(remainder_threshold=0), "greater than or equal to 1"),
+        (lambda: WindowSettings(sampling_fps=0), "greater than 0"),
     ],
 )
 def test_a_wrong_rule_is_refused_when_it_is_made(make, allowed):

@@ -5,8 +5,9 @@ import duckdb
 import numpy as np
 import pytest
 
-from caption_assets.video.pack import PackRule, WindowRule, pack_windows, plan_clip
-from caption_assets.video.perceptual import FramePrint, FramePrinter, WindowPrint, bit_share, dhash, pixel_digest
+from caption_assets.settings.groups import WindowSettings
+from caption_assets.video.fingerprint import FramePrint, FramePrinter, WindowPrint, bit_share, dhash, pixel_digest
+from caption_assets.video.pack import PackRule, pack_windows, plan_clip
 from caption_assets.video.probe import probe_clip
 from tests.video.films import CLIPS, film_of, make_film
 from tests.video.test_pack import shrunk
@@ -169,7 +170,10 @@ def test_a_print_of_a_window_holds_every_frame_and_the_range_of_each_cell():
 def test_how_frames_are_packed_changes_no_print(tmp_path):
     film = make_film(tmp_path / "film.mp4", 300)
     facts = probe_clip(film)
-    windows = [(f"w{i}", window) for i, window in enumerate(plan_clip(facts, WindowRule(100, 50)))]
+    windows = [
+        (f"w{i}", window)
+        for i, window in enumerate(plan_clip(facts, WindowSettings(window_size=100, remainder_threshold=50)))
+    ]
     one, other = (
         [outcome.seen for outcome in pack_windows(film, facts, windows, rule, tmp_path / str(rule.quality))]
         for rule in (PackRule(32, 95), PackRule(28, 40))
@@ -184,5 +188,5 @@ def test_a_window_that_failed_has_no_print(tmp_path):
     film = make_film(tmp_path / "film.mp4", 30)
     facts = probe_clip(film)
     film.unlink()
-    [outcome] = pack_windows(film, facts, [("w", plan_clip(facts, WindowRule())[0])], PackRule(), tmp_path / "f")
+    [outcome] = pack_windows(film, facts, [("w", plan_clip(facts, WindowSettings())[0])], PackRule(), tmp_path / "f")
     assert (outcome.status, outcome.seen) == ("error", None)

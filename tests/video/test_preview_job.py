@@ -8,17 +8,18 @@ import av
 import pytest
 
 from caption_assets.ids import ClipId, WindowId
+from caption_assets.settings.groups import ClipSettings, PreviewSettings, WindowSettings
 from caption_assets.video import preview_job
 from caption_assets.video.demux import UnreadableVideo
-from caption_assets.video.pack import WindowRule, plan_clip
-from caption_assets.video.preview import PreviewRule, check_preview
+from caption_assets.video.pack import plan_clip
+from caption_assets.video.preview import check_preview
 from caption_assets.video.preview_job import ClipPreviewJob, ShownWindow, write_clip_previews
-from caption_assets.video.probe import ProbeLimits, probe_clip
+from caption_assets.video.probe import probe_clip
 from tests.video.films import make_film, number_of
 
 
 def job_of(clip: Path, folder: Path, *, fps: float = 5.0, form: str = "mp4", window_size: int = 50) -> ClipPreviewJob:
-    planned = plan_clip(probe_clip(clip), WindowRule(window_size, 10))
+    planned = plan_clip(probe_clip(clip), WindowSettings(window_size=window_size, remainder_threshold=10))
     windows = tuple(
         ShownWindow(WindowId(f"w{i}"), window.start_frame, window.end_frame, window.start_s, window.end_s)
         for i, window in enumerate(planned)
@@ -31,8 +32,8 @@ def job_of(clip: Path, folder: Path, *, fps: float = 5.0, form: str = "mp4", win
         status.st_mtime_ns,
         windows,
         folder,
-        PreviewRule(target_fps=fps, target_height=96, quality=90, format=form),
-        ProbeLimits(),
+        PreviewSettings(target_fps=fps, target_height=96, quality=90, preview_format=form),
+        ClipSettings(),
     )
 
 

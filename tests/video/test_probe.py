@@ -4,8 +4,9 @@ from pathlib import Path
 import av
 import pytest
 
+from caption_assets.settings.groups import ClipSettings
 from caption_assets.video.demux import video_packets
-from caption_assets.video.probe import ProbeLimits, UnreadableVideo, probe_clip
+from caption_assets.video.probe import UnreadableVideo, probe_clip
 from tests.video.films import CLIPS, HEIGHT, WIDTH, cut, make_film, remux
 
 ODD_NAMES = [
@@ -314,13 +315,18 @@ def test_ten_bits_are_reported(tmp_path):
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        (ProbeLimits(max_pixels=1000), "pixels"),
-        (ProbeLimits(max_frames=10), "over 10 frames"),
-        (ProbeLimits(max_packets=10), "over 10 packets"),
-        (ProbeLimits(max_duration_s=1.0), "up to 1 s"),
-        (ProbeLimits(max_streams=0), "streams"),
+        (ClipSettings(max_pixels=4096), "pixels"),
+        (ClipSettings(max_frames=10), "over 10 frames"),
+        (ClipSettings(max_duration_s=1.0), "up to 1 s"),
+        (ClipSettings.model_construct(max_streams=0), "streams"),
     ],
 )
 def test_a_clip_over_a_limit_is_refused_with_the_limit(limits, message):
     with pytest.raises(UnreadableVideo, match=message):
         probe_clip(CLIPS / "ocean.mp4", limits)
+
+
+def test_a_clip_with_more_packets_than_its_frames_can_need_is_refused(monkeypatch):
+    monkeypatch.setattr(ClipSettings, "max_packets", 10)
+    with pytest.raises(UnreadableVideo, match="over 10 packets"):
+        probe_clip(CLIPS / "ocean.mp4")

@@ -14,9 +14,10 @@ from av.video.frame import PictureType
 from hypothesis import given
 from hypothesis import strategies as st
 
+from caption_assets.settings.groups import WindowSettings
 from caption_assets.video import decode
 from caption_assets.video.decode import decode_frames
-from caption_assets.video.pack import WindowRule, plan_clip
+from caption_assets.video.pack import plan_clip
 from caption_assets.video.priority import keeping_priority
 from caption_assets.video.probe import ClipFacts, probe_clip
 from caption_assets.video.sparse import SPARSE_CODECS, Feed, PacketIndex, plan_feed
@@ -127,7 +128,7 @@ def every_frame(path: Path) -> list[bytes]:
 def choices(facts: ClipFacts) -> Iterator[set[int]]:
     """Sets of wanted frames: as windows are sampled, and at random."""
     for fps in (0.5, 2, 5, 12):
-        yield {i for window in plan_clip(facts, WindowRule(sampling_fps=fps)) for i in window.frame_indices}
+        yield {i for window in plan_clip(facts, WindowSettings(sampling_fps=fps)) for i in window.frame_indices}
     chance = random.Random(facts.codec)
     for n in (1, 1, 1, 2, 3, 5, 8, 13, 21):
         yield set(chance.sample(range(facts.n_frames), n))
@@ -162,7 +163,7 @@ def test_the_frames_are_those_of_a_plain_decode(film, pictures, folder, monkeypa
     if film.codec not in av.codecs_available:
         pytest.skip(f"this build of the library has no {film.codec}")
     facts = check_against_a_plain_decode(encode(folder, film, pictures), monkeypatch)
-    wanted = {facts.pts[i] for window in plan_clip(facts, WindowRule()) for i in window.frame_indices}
+    wanted = {facts.pts[i] for window in plan_clip(facts, WindowSettings()) for i in window.frame_indices}
     plan = plan_feed(facts.packets, wanted)
     if film.saves:
         assert plan.count(Feed.WHOLE) < len(plan)

@@ -18,7 +18,7 @@ from av.video.reformatter import ColorRange, Interpolation
 from caption_assets.video import tone
 from caption_assets.video.decode import decode_frames
 from caption_assets.video.probe import probe_clip
-from caption_assets.video.upright import UprightScaler
+from caption_assets.video.to_rgb import UprightScaler
 from tests.video.films import CLIPS, HEIGHT, WIDTH, encode, filtered, make_film, number_of, psnr
 
 EXACT = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND

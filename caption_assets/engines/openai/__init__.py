@@ -31,7 +31,7 @@ def identify(spec: EngineSpec) -> EngineIdentity:
     """
     _check(spec)
     names = ("model_does_preprocess", "frames_as") if spec.purpose == "caption" else ()
-    return EngineIdentity("openai", CODE_VERSION, spec.model, spec.revision or "served", spec.options(*names))
+    return EngineIdentity("openai", CODE_VERSION, spec.model, spec.stage.revision or "served", spec.options(*names))
 
 
 def load(spec: EngineSpec) -> Engine:

@@ -114,12 +114,12 @@ class OpenAIEngine:
 
     def _limit(self) -> int:
         """Return how many requests may be under way: enough to keep every connection busy, and a few that wait."""
-        if self._spec.max_in_flight is not None:
-            return self._spec.max_in_flight
+        if self._spec.stage.max_in_flight is not None:
+            return self._spec.stage.max_in_flight
         return -(-(self._spec.server.max_concurrency + READY_AHEAD) // self._candidates)
 
     def _body(self, request: Request, dialect: Dialect) -> bytes:
-        return body_without_seed(request, self._spec.model, dialect, resize=self._spec.model_does_preprocess)
+        return body_without_seed(request, self._spec.model, dialect, resize=self._spec.engine.model_does_preprocess)
 
     async def _answer(self, request: Request, index: int, body: Body, feed: Feed) -> None:
         """Hand a candidate to the stream, or what ends the stream."""
