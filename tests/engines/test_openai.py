@@ -375,6 +375,16 @@ def test_the_key_is_sent_and_nowhere_told(
         assert not [line for line in told if part in line]
 
 
+def test_a_broken_answer_is_quoted_without_the_key(
+    open_engine: Callable[[EngineSpec], OpenAIEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_KEY", KEY)
+    with TestServer(lambda _: Reply(headers={"no header": KEY})) as server:
+        [answer] = open_engine(spec(server, max_retries=0)).stream([text_request("a")])
+    assert str(answer.error).startswith(f"{server.url} broke the connection: illegal header line")
+    assert KEY not in str(answer.error)
+
+
 def test_only_the_key_that_the_settings_name_is_sent(
     open_engine: Callable[[EngineSpec], OpenAIEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -148,13 +148,13 @@ class OpenAIEngine:
             except APIConnectionError as fault:
                 return error(error=_after_retries(fault.request, str(fault.__cause__)))
             except APIStatusError as refusal:
-                words = words_of_refusal(self._servers.content(refusal.response))
+                words = words_of_refusal(self._servers.without_key(refusal.response.content))
                 reason = f"{_base_url(refusal.request)} answered {refusal.status_code}: {words}"
                 if not self._adapts(dialect, words, _base_url(refusal.request)):
                     return error(error=_after_retries(refusal.request, reason))
             else:
                 latency_ms = round(1000 * response.elapsed.total_seconds(), 3)
-                answer = read_completion(self._servers.content(response))
+                answer = read_completion(self._servers.without_key(response.content))
                 return replace(answer, request_id=request.request_id, sample_index=index, latency_ms=latency_ms)
 
     async def _known_dialect(self) -> Dialect:

@@ -128,7 +128,7 @@ class Servers(httpx2.AsyncClient):
                 async with asyncio.timeout(limit_s):  # of the whole answer, where httpx limits each read
                     response = await super().send(request, **kwargs)
                 if request.method == "POST" and response.is_success:
-                    read_completion(self.content(response))
+                    read_completion(self.without_key(response.content))
             except (httpx2.ConnectError, httpx2.ConnectTimeout) as fault:
                 self._failure(server, f"cannot be reached: {_brief(fault)}")
                 continue
@@ -146,11 +146,9 @@ class Servers(httpx2.AsyncClient):
             if not passes_on or not any(other.is_ready(now) for other in self._servers):
                 return response
 
-    def content(self, response: httpx2.Response) -> bytes:
-        """Return the body of an answer without the key, in case a server repeats it."""
-        if len(self.key) < SECRET_CHARS:
-            return response.content
-        return response.content.replace(self.key.encode(), b"<key>")
+    def without_key(self, said: bytes) -> bytes:
+        """Return what a server said without the key, in case it repeats the key."""
+        return said if len(self.key) < SECRET_CHARS else said.replace(self.key.encode(), b"<key>")
 
     async def _ready_server(self, request: httpx2.Request) -> Server:
         session, retry = request.headers.get(SESSION, ""), int(request.headers.get(RETRY, 0))
@@ -172,7 +170,7 @@ class Servers(httpx2.AsyncClient):
             EngineUnavailable: it says that every request will be refused.
         """
         status = response.status_code
-        words = "" if response.is_success else words_of_refusal(self.content(response))
+        words = "" if response.is_success else words_of_refusal(self.without_key(response.content))
         if status == 408 or status >= 500:
             self._failure(server, f"answered {status}: {words}")
             return
@@ -194,6 +192,7 @@ class Servers(httpx2.AsyncClient):
             )
 
     def _failure(self, server: Server, fault: str) -> httpx2.RequestError:
+        fault = self.without_key(fault.encode(errors="surrogatepass")).decode(errors="surrogatepass")
         server.fails(fault, time.monotonic())
         self._stop_if_all_fail()
         return httpx2.RequestError(f"{server.url} {fault}")
