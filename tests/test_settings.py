@@ -66,15 +66,9 @@ def test_every_setting_says_what_it_means() -> None:
 
 
 REFUSED = {
-    "preview.preview_format=gif": (
-        "preview.preview_format: unknown value 'gif'; allowed: webp, avif, mp4. Known: webp, avif, mp4"
-    ),
     'openai.base_urls=["gpu:8000"]': "openai.base_urls: 'gpu:8000' is not the address of a server; allowed: http://…",
     'openai.base_urls=["http://me:secret@gpu/v1"]': "http://gpu…: put the key into an environment variable",
     'enhance.base_urls=["http://gpu/v1?key=secret"]': "enhance.base_urls: http://gpu…: put the key into an",
-    "preview.preview_source=clips": (
-        "preview.preview_source: unknown value 'clips'; allowed: packed, clip. Did you mean clip?"
-    ),
     "window.window_size=3": "window.window_size: out of range; allowed: 4 to 1000000 (it is 3)",
     "window.window_size=1000001": "window.window_size: out of range; allowed: 4 to 1000000 (it is 1000001)",
     "window.window_size=big": "window.window_size: must be a whole number; allowed: 4 to 1000000 (it is 'big')",
