@@ -28,8 +28,8 @@ THREE = {"cut_clip": 1, "caption": 3, "enhance": 3, "write_preview": 3}
 def clips_of(root, path):
     return query(
         root,
-        "SELECT c.* FROM batch_clips b JOIN clips c ON c.clip_id = b.clip_id AND c.recipe_id = b.split_recipe_id "
-        "WHERE b.batch = 'b' AND b.path = $path ORDER BY c.source_start_frame",
+        "SELECT c.* FROM batch_clips b JOIN clips c ON c.clip_id = b.clip_id AND c.source_clip_id IS NOT NULL "
+        "WHERE b.batch = 'b' AND b.clip_path = $path ORDER BY c.source_start_frame",
         path=path,
     )
 
