@@ -72,7 +72,7 @@ def test_a_captioned_row_holds_everything_that_made_it(story: Story, rows: list[
     assert (row["enhanced_caption"], row["enhanced_status"], row["original_caption"]) == ("richer", "ok", "a dog")
     assert (row["preview_path"], rows[1]["preview_path"]) == ("previews/b/x.webp", None)
     assert (row["poster_path"], rows[1]["poster_path"]) == ("previews/b/x.jpg", None)
-    assert (row["model_id"], row["model_revision"], row["prompt"]) == ("test-model", "rev-a", A.prompt_text)
+    assert (row["model_id"], row["model_revision"], row["prompt"]) == ("test-model", "rev-a", A.caption.prompt_text)
     assert row["caption_recipe_id"] == caption_recipe(A, MODEL).recipe_id
     assert row["window_recipe_id"] == window_recipe(A).recipe_id
     assert row["enhance_recipe_id"] == enhance_recipe(A, MODEL).recipe_id
