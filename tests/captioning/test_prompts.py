@@ -23,9 +23,7 @@ def file(
 def test_a_text_is_the_prompt_also_an_empty_one_and_anything_else_is_none() -> None:
     files = [file("c1", "Who?"), file("c2", ""), file("c3"), file("c4", has_key=False), file("c5", 7)]
     none = FileColumns("b", "c6", "c6.mp4", "ok", None, -1)
-    assert clip_prompts([*files, none], KEY) == {
-        "b": ClipPrompts({"c1": "Who?", "c2": ""}, n_others=4, is_column=True)
-    }
+    assert clip_prompts([*files, none], KEY) == {"b": ClipPrompts({"c1": "Who?", "c2": ""}, n_others=4, is_column=True)}
 
 
 def test_of_the_files_of_one_clip_the_first_that_is_there_and_has_a_text_says_which() -> None:

@@ -11,8 +11,10 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,8 @@ from caption_assets.assets.raw_clips import raw_clips
 from caption_assets.assets.vl_captions import vl_captions
 from caption_assets.assets.windows import windows
 from caption_assets.engines import registry
-from caption_assets.engines.protocol import Completion, Engine, EngineSpec, Request
+from caption_assets.engines.dispatcher import stream
+from caption_assets.engines.protocol import Engine, EngineSpec, Reply, Request
 from caption_assets.ledger.database import Ledger
 from caption_assets.ledger.schema import CandidateRow
 from caption_assets.orchestration.resources import EngineResource, RootResource, settings_resource
@@ -53,31 +56,29 @@ class SlowEngine:
     answers: how many it gives before it waits to be killed; None for all.
     """
 
+    capacity = IN_FLIGHT
+
     def __init__(self, inner: Engine, log: Path, answers: int | None):
         self._inner = inner
         self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self._pool = ThreadPoolExecutor(1)
         self._left = answers
 
-    def stream(self, requests: Iterable[Request | None]) -> Iterator[Completion]:
-        held: list[Request] = []
-        for request in requests:
-            assert request is not None
-            os.write(self._log, f"{request.request_id}\n".encode())
-            held.append(request)
-            if len(held) == IN_FLIGHT:
-                yield from self._answer(held.pop(0))
-        while held:
-            yield from self._answer(held.pop(0))
+    def submit(self, request: Request, reply: Reply) -> Future[None]:
+        os.write(self._log, f"{request.request_id}\n".encode())
+        return self._pool.submit(self._answer, request, reply)
 
-    def _answer(self, request: Request) -> Iterator[Completion]:
+    def _answer(self, request: Request, reply: Reply) -> None:
         if self._left == 0:
-            signal.pause()
+            threading.Event().wait()
         if self._left is not None:
             self._left -= 1
         time.sleep(SECONDS_A_REQUEST)
-        yield from self._inner.stream([request])
+        for completion in stream(self._inner, [request]):
+            reply(completion)
 
     def close(self) -> None:
+        self._pool.shutdown()
         os.close(self._log)
 
 

@@ -126,5 +126,5 @@ def test_the_check_is_red_when_a_table_shows_what_drifted(flagged, tmp_path):
     red = evaluate(root)
     assert {name for name, check in red.items() if not check.passed} == {"no_drifted_text_is_shown"}
     [fault] = red["no_drifted_text_is_shown"].metadata["what is wrong"].records
-    assert "New York City" in fault.data["reason"]
+    assert "New York City" in fault.data["fault"]
     assert red.keys() == CHECKS
