@@ -108,7 +108,7 @@ class Problem:
 
 def problems(session: Session, batch: str) -> list[Problem]:
     """Return everything of a batch that failed, with its reason, sorted by kind and name."""
-    from caption_assets.pipeline.previews import read_previewed  # it loads the video code, which `status` has no use for
+    from caption_assets.pipeline.previews import read_previewed  # loads the video code, which `status` does not need
 
     history, work = upkeep.read_history(session, batch), read_caption_work(session, batch)
     found = [
