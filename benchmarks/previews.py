@@ -21,11 +21,11 @@ from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
 from benchmarks.video import CLIPS, cpu_seconds, ffmpeg, say, table
-from caption_assets.engines.protocol import PackedFrames
 from caption_assets.settings.groups import PreviewSettings, WindowSettings
 from caption_assets.video import webp
 from caption_assets.video.decode import decode_frames
 from caption_assets.video.pack import PackRule, PlannedWindow, pack_path, pack_windows, plan_clip, read_pack
+from caption_assets.video.packed_frames import PackedFrames
 from caption_assets.video.previews import Preview, choose_frames, make_preview
 from caption_assets.video.probe import ClipFacts, probe_clip
 from caption_assets.video.to_rgb import UprightScaler

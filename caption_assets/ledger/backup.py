@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -66,20 +67,41 @@ def restore_into(root: RootFolder, folder: Path) -> list[str]:
     for leftover in root.ledger.glob("ledger.restoring*"):
         leftover.unlink()
     faults: list[str] = []
-    with fresh.session() as session:
+    with fresh.session(writes=True) as session:
         migrations.create(session)
         for name, table in HISTORY.items():
             faults += session.read_parquet(table, files[name])
+        # What names a recipe that did not read is made current again by the next run, with the recipe.
+        for name in ("active_recipes", "clip_recipes"):
+            session.rows(f"DELETE FROM {name} WHERE recipe_id NOT IN (SELECT recipe_id FROM recipes)")
         for (batch,) in session.rows("SELECT DISTINCT batch FROM uploads ORDER BY batch"):
             upkeep.place_batch(session, batch)
     if database.exists():
-        database.replace(database.with_name(f"ledger.{datetime.now(UTC):%Y%m%dT%H%M%S}.replaced.duckdb"))
+        _set_aside(database)
     fresh.path.replace(database)
     return faults
 
 
+def _set_aside(database: Path) -> None:
+    """Keep a database that is about to be replaced under a name of its own. It stays in place until then."""
+    with suppress(LedgerError), DuckDBStore(database).session(writes=True):
+        pass  # takes what a killed commit has left in the log into the file
+    aside = database.with_name(f"ledger.{datetime.now(UTC):%Y%m%dT%H%M%S.%f}.replaced.duckdb")
+    try:
+        aside.hardlink_to(database)
+    except OSError:  # a file system without links
+        shutil.copy2(database, aside)
+    log = Path(f"{database}.wal")
+    if log.exists():
+        log.replace(f"{aside}.wal")
+
+
 def _files_of(table: str, folder: Path) -> Iterator[Path]:
     if (folder / MANIFEST).is_file():
+        version = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["version"]
+        if version > migrations.newest_version():
+            raise LedgerError(f"{folder}: a backup of schema version {version}, this program knows "
+                              f"{migrations.newest_version()}; update caption_assets")  # fmt: skip
         yield folder / f"{table}.parquet"
     else:
         yield from (folder / table).glob("*/*.parquet")

@@ -29,15 +29,17 @@ class Ledger:
         self.store: Store = DuckDBStore(root.ledger / "ledger.duckdb")
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
+    def session(self, *, writes: bool = False) -> Iterator[Session]:
         """Run the body as one transaction: all that it reads is of one state. Keep it short, since others wait.
+
+        writes: it may change tables; `commit` is the one way to do that.
 
         Raises:
             LedgerError: the ledger does not open, or a statement is wrong.
         """
         with self.store.alone():
             migrations.prepare(self.store, self.root)
-            with self.store.session() as session:
+            with self.store.session(writes=writes) as session:
                 yield session
 
     def read(self, question: Callable[..., T], *arguments: Any, **named: Any) -> T:
@@ -68,14 +70,14 @@ class Ledger:
         Raises:
             ValueError: a row does not fit its table. Nothing was written.
             LedgerError: the ledger cannot be used. Nothing was written.
-            LedgerNotWritten: the disk is full. As above; it is an OSError too.
+            LedgerNotWritten: the disk is full, see there. The rows are there or not: commit them again.
         """
         by_table: dict[str, list[Record]] = {}
         for row in rows:
             by_table.setdefault(row.table.name, []).append(row)
         if not by_table:
             return {}
-        with self.session() as session:
+        with self.session(writes=True) as session:
             new = {
                 name: inserted for name, table in HISTORY.items()
                 if (inserted := session.insert_new(table, by_table.get(name, ())))

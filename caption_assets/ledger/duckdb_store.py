@@ -31,6 +31,10 @@ MEMORY_LIMIT = "900MB"
 """Of DuckDB's buffers; larger intermediate results spill to disk."""
 
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
+_HELD_HERE = "is already attached"
+"""What DuckDB says where another connection of this process has the file open."""
+_NOT_COMMITTED = "Failed to commit"
+"""What it says where the log does not take a commit; under our lock there is no other reason."""
 _kept = threading.local()
 
 
@@ -63,14 +67,14 @@ class DuckDBStore:
             lock.release()
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
+    def session(self, *, writes: bool) -> Iterator[Session]:
         """Run the body as one transaction, which is committed at its end, or undone by an exception.
 
-        The caller is `alone`.
+        The caller is `alone`. writes: the body may change tables; temporary ones it may always make.
 
         Raises:
             LedgerBusy: another program keeps the file open.
-            LedgerNotWritten: the disk is full or broken. Nothing of the transaction was written.
+            LedgerNotWritten: the disk is full or broken. The transaction was written whole or not at all.
             LedgerError: the file does not open, or a statement is wrong.
         """
         memory = _memory()
@@ -78,7 +82,7 @@ class DuckDBStore:
             self._attach(memory)
             connection = memory.cursor()
             connection.execute("USE ledger")
-            connection.execute("BEGIN TRANSACTION")
+            connection.execute("BEGIN TRANSACTION" if writes else "BEGIN TRANSACTION READ ONLY")
             try:
                 yield DuckDBSession(connection)
                 connection.execute("COMMIT")
@@ -87,7 +91,7 @@ class DuckDBStore:
             memory.execute("DETACH ledger")
         except BaseException as fault:
             _forget()  # closes the file, whatever state it is in
-            if isinstance(fault, duckdb.IOException | duckdb.FatalException):
+            if isinstance(fault, duckdb.IOException | duckdb.FatalException) or _NOT_COMMITTED in str(fault):
                 raise LedgerNotWritten(f"{self.path}: {fault}. Nothing that was committed before is lost: make room on "
                                        "the disk and run again") from fault  # fmt: skip
             if isinstance(fault, duckdb.Error):
@@ -103,18 +107,22 @@ class DuckDBStore:
                 memory.execute(f"ATTACH {quoted(str(self.path))} AS ledger {new}")
                 return
             except duckdb.Error as fault:
-                holder = _HOLDER.search(str(fault))
+                holder = self._holder(str(fault))
                 if holder is None:
                     raise LedgerError(
                         f"{self.path} does not open: {fault}. `caption-assets ledger restore DIR` makes it again from "
                         "a backup"
                     ) from fault
                 if time.monotonic() > until:
-                    raise LedgerBusy(
-                        f"{self.path} is open in another program, {holder['program']} (process {holder['pid']}); close "
-                        "it there, or read a copy"
-                    ) from fault
+                    raise LedgerBusy(f"{self.path} is open in {holder}; close it there, or read a copy") from fault
             time.sleep(0.1)
+
+    @staticmethod
+    def _holder(fault: str) -> str | None:
+        """Return who has the file open, from what DuckDB says."""
+        if holder := _HOLDER.search(fault):
+            return f"another program, {holder['program']} (process {holder['pid']})"
+        return f"another connection of this process ({os.getpid()})" if _HELD_HERE in fault else None
 
 
 class DuckDBSession(Session):
@@ -129,15 +137,21 @@ class DuckDBSession(Session):
 
     def dictionaries(self, sql: str, **parameters: object) -> list[dict[str, Any]]:
         """Return the rows of one reading statement by the names of its columns; a name that comes again is numbered."""
-        kinds = [statement.type for statement in self._connection.extract_statements(sql)]
-        if kinds not in ([duckdb.StatementType.SELECT], [duckdb.StatementType.EXPLAIN]):
-            raise LedgerError("one reading statement is allowed, such as SELECT; commands and runs change the ledger")
-        cursor = self._connection.execute(sql, parameters or None)
+        try:
+            kinds = [statement.type for statement in self._connection.extract_statements(sql)]
+            if kinds not in ([duckdb.StatementType.SELECT], [duckdb.StatementType.EXPLAIN]):
+                raise LedgerError(
+                    "one reading statement is allowed, such as SELECT; commands and runs change the ledger"
+                )
+            cursor = self._connection.execute(sql, parameters or None)
+            rows = cursor.fetchall()
+        except duckdb.Error as fault:
+            raise LedgerError(str(fault)) from fault
         names: list[str] = []
         for column in cursor.description or ():
             count = sum(name == column[0] or name.startswith(f"{column[0]}_") for name in names)
             names.append(f"{column[0]}_{count}" if column[0] in names else column[0])
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
     def put(self, name: str, columns: Sequence[tuple[str, str]], rows: Sequence[tuple[Any, ...]]) -> None:
         """Put rows into the temporary table `name`, in place of what it held. columns: names and SQL types.
@@ -167,7 +181,7 @@ class DuckDBSession(Session):
 
         Columns that a file lacks are NULL. Returns a sentence for each file that does not read.
         """
-        faults = {path: str(fault) for path in paths if (fault := self._why_unreadable(path))}
+        faults = {path: fault for path in paths if (fault := self._why_unreadable(table, path))}
         readable = [path for path in paths if path not in faults]
         if readable:
             files = f"[{', '.join(quoted(_pattern(path)) for path in readable)}]"
@@ -185,15 +199,16 @@ class DuckDBSession(Session):
             )
         return [f"{path}: left out, it does not read: {reason}" for path, reason in faults.items()]
 
-    def _why_unreadable(self, path: Path) -> str | None:
-        beside = self._connection.cursor()  # outside the transaction, which an error would end
+    def _why_unreadable(self, table: Table, path: Path) -> str | None:
+        source = f"read_parquet({quoted(_pattern(path))})"
         try:
-            beside.execute(f"SELECT count(COLUMNS(*)) FROM read_parquet({quoted(_pattern(path))})").fetchall()
+            with self._connection.cursor() as outside:  # a statement that fails would end the transaction
+                present = {row[0] for row in outside.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
+                outside.execute(f"SELECT count(COLUMNS(*)) FROM {source}").fetchall()  # reads every value
         except duckdb.Error as fault:
             return str(fault).partition("\n")[0]
-        finally:
-            beside.close()
-        return None
+        lacks = [column.name for column in table.columns if not column.nullable and column.name not in present]
+        return f"it has no {', '.join(lacks)}" if lacks else None
 
 
 def _pattern(path: Path) -> str:

@@ -56,7 +56,7 @@ def prepare(store: Store, root: RootFolder) -> None:
     parts = root.ledger / backup.PARTS
     version = 0
     if store.exists():
-        with store.session() as session:
+        with store.session(writes=True) as session:
             version = _version(session)
             if version >= FIRST_VERSION:
                 _bring_forward(session, version)
@@ -68,8 +68,11 @@ def prepare(store: Store, root: RootFolder) -> None:
         for sentence in backup.restore_into(root, parts):
             LOG.warning("%s", sentence)
         parts.rename(parts.with_name(f"{backup.PARTS}.read"))
-    elif version < FIRST_VERSION:
-        with store.session() as session:
+    elif 0 < version < FIRST_VERSION:
+        raise LedgerError(f"{root.ledger}: the ledger has schema version {version}, and its part files ({parts}) are "
+                          "gone; put them back from a backup")  # fmt: skip
+    elif version == 0:
+        with store.session(writes=True) as session:
             create(session)
     _prepared.add(name)
 

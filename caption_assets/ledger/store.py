@@ -107,6 +107,6 @@ class Store(Protocol):
         """Keep everybody else off the database while it is opened or replaced."""
         ...
 
-    def session(self) -> AbstractContextManager[Session]:
-        """Run the body as one transaction."""
+    def session(self, *, writes: bool) -> AbstractContextManager[Session]:
+        """Run the body as one transaction. writes: it may change tables; temporary ones it may always make."""
         ...

@@ -11,7 +11,8 @@ from caption_assets.ledger.captions import CurrentRecipe, group
 from caption_assets.ledger.store import Session
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
-from caption_assets.settings.recipes import recorded_window
+from caption_assets.settings.groups import WindowSettings
+from caption_assets.settings.recipes import recorded
 from caption_assets.video.frame_store import (
     ClipFile,
     ClipPlace,
@@ -99,7 +100,7 @@ def read_frame_sources(session: Session, batch: str, windows: Sequence[WindowOfR
     places = read_places(session, batch, [window.clip_id for window in windows])
     session.put_names("recipe_id", [window.window_recipe_id for window in windows])
     recipes = session.select(CurrentRecipe, "recipes WHERE recipe_id IN (SELECT recipe_id FROM recipe_id)")
-    rules = {recipe.recipe_id: recorded_window(recipe.values) for recipe in recipes}
+    rules = {recipe.recipe_id: recorded(WindowSettings, recipe.values) for recipe in recipes}
     return [
         WindowFrames(
             window_id=WindowId(window.window_id),

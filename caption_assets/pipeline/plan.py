@@ -28,8 +28,8 @@ def plan_batches(ledger: Ledger, settings: Settings, engine: str, batch: str | N
     be found first. A clip that a takedown hides does not count, nor does a part that would hold a hidden frame; their
     file does where it would be probed or split. Enhancements are counted as an upper bound where captions would be made
     or decided on first: which of them are kept is not known yet. So are captions of clips that would be cut first:
-    which of their windows look alike is not known yet. own_prompts, where a
-    prompt key is set: clips that have one.
+    which of their windows look alike is not known yet. own_prompts, with a prompt
+    key: clips that have one.
     """
     entry = choose_engine(engine)
     identity = entry.identify(EngineSpec.for_captions(settings))

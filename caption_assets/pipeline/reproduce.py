@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from caption_assets.captioning.tasks import Slot, Task, first_request, second_requests
+from caption_assets.engines.dispatcher import stream
 from caption_assets.engines.protocol import EngineSpec
 from caption_assets.engines.registry import EngineEntry, choose_engine
 from caption_assets.ids import CandidateId, RecipeId, WindowId
@@ -19,6 +20,7 @@ from caption_assets.pipeline.frames import ensure_frames, frames_reader, read_fr
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
 from caption_assets.settings.groups import CaptionSettings, EngineSettings
+from caption_assets.settings.recipes import recorded
 from caption_assets.video.frame_store import WindowFrames
 from caption_assets.video.pack import PackRule
 
@@ -88,20 +90,15 @@ def reproduce_candidate(root: RootFolder, ledger: Ledger, candidate_id: str) -> 
         stage=candidate.stage,
         parents=((CandidateId(origin.parent.candidate_id), origin.parent.text or ""),) if origin.parent else (),
     )
-    ask = CaptionSettings(
-        prompt_text=origin.prompt,
-        system_prompt=params["system_prompt"],
-        sampling_params=params["sampling_params"],
-        max_output_tokens=params["max_output_tokens"],
-        stage2_prompt_text=params["stage2_prompt"] or "",
-    )
+    stage2 = params["stage2_prompt"] or ""
+    ask = recorded(CaptionSettings, params, prompt_text=origin.prompt, stage2_prompt_text=stage2)
     request = first_request(task, ask, frames) if task.stage == 1 else second_requests(task, ask, frames)[0]
     entry = choose_engine(recipe.engine or "")
     spec = _spec(entry, recipe.model_id or "", recipe.model_revision or "", params.get("engine_options", {}))
     identity = entry.identify(spec)
     engine = entry.load(spec)
     try:
-        completion = next(iter(engine.stream([request])))
+        [completion] = stream(engine, [request])
     finally:
         engine.close()
     matched = completion.text == candidate.text

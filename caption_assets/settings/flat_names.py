@@ -3,6 +3,8 @@
 import warnings
 from collections.abc import Mapping
 
+from caption_assets.settings.errors import SettingsError
+
 _SAME_NAME = {
     "clip": (
         "split split_length_s min_clip_length_s max_clip_length_s scene_threshold "
@@ -29,9 +31,9 @@ FLAT_NAMES: Mapping[str, str] = {
 
 DROPPED: Mapping[str, tuple[str, str]] = {
     "preview_format": ("webp", "previews are WebP; version 0.2 dropped AVIF and MP4 previews"),
-    "preview_source": ("packed", "previews show sampled frames; version 0.2 no longer decodes the clip for more"),
+    "preview_source": ("packed", "previews show the sampled frames; version 0.2 no longer decodes a clip for more"),
 }
-"""Settings that are gone: the one value that still holds and is accepted, and what to tell a user of another value."""
+"""Settings that are gone: the only value that is still accepted, without effect, and why every other is refused."""
 
 
 class FlatNameWarning(FutureWarning):
@@ -52,13 +54,18 @@ def grouped_name(name: str) -> str:
 
 
 def grouped(values: Mapping[str, object]) -> dict[str, object]:
-    """Return `values` by group, where names may be groups, `GROUP.NAME` or flat."""
+    """Return `values` by group, where names may be groups, `GROUP.NAME` or flat.
+
+    Raises:
+        SettingsError: a setting that is gone has a value that no longer holds.
+    """
     result: dict[str, object] = {}
-    for name, (still_holds, reason) in DROPPED.items():
-        if values.get(name, still_holds) != still_holds:
-            raise ValueError(f"{name}: {reason}; take it out of the settings (it is {values[name]!r})")
-    values = {name: value for name, value in values.items() if name not in DROPPED}
     for name, value in sorted(values.items(), key=lambda item: "." in item[0] or item[0] in FLAT_NAMES):
+        if name in DROPPED:
+            accepted, reason = DROPPED[name]
+            if value != accepted:
+                raise SettingsError(f"{name}: {reason}; remove this setting (it is {value!r})")
+            continue
         group, dot, inner = grouped_name(name).partition(".")
         given = result.get(group, {})
         # A group that is no mapping is refused later.

@@ -44,7 +44,9 @@ def test_what_takes_settings_takes_engine_arguments_and_they_end_up_where_set_pu
         >= {"run", "plan", "retain"}
     )
     seen = []
-    monkeypatch.setattr("caption_assets.cli.run.run_batch", lambda *given, **_: seen.append(given[4].caption.vllm_kwargs) or 0)
+    monkeypatch.setattr(
+        "caption_assets.cli.run.run_batch", lambda *given, **_: seen.append(given[4].caption.vllm_kwargs) or 0
+    )
     words = ["run", "x.mp4", "--engine-arg", "max-model-len=8192", "--set", "caption.vllm_kwargs.seed=1"]
     CliRunner().invoke(cli, [*words, "--engine-arg", "dtype=float16"])
     assert seen == [{"seed": 1, "max_model_len": 8192, "dtype": "float16"}]

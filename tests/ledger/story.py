@@ -38,6 +38,7 @@ from caption_assets.ledger.schema import (
     as_json,
 )
 from caption_assets.pipeline.caption_work import read_caption_work
+from caption_assets.pipeline.retain import decide_batch
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings, setting_names
 from caption_assets.settings.groups import CaptionSettings
@@ -261,8 +262,6 @@ class Story:
 
     def decide(self, chosen: Settings, batch: str = "b", recipe: RecipeId | None = None) -> int:
         """Decide on the candidates of a caption recipe, that of `chosen` by default. Return how many windows."""
-        from caption_assets.pipeline.retain import decide_batch
-
         recipe = recipe or caption_recipe(chosen, MODEL).recipe_id
         made = captions.group(self.made_by(recipe), lambda row: row.window_id)
         subjects = [(row, made[row.window_id]) for row in self.rows(batch) if row.window_id in made]

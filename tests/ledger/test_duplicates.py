@@ -12,7 +12,7 @@ from caption_assets.settings.recipes import dedupe_recipe
 from .story import Story, row_of, settings
 
 A, B = settings(prompt_text="prompt A"), settings(prompt_text="prompt B")
-OFF, EXACT = settings(mode="off"), settings(dedupe_windows="exact")
+OFF, EXACT = settings(mode="off"), settings(mode="exact")
 
 
 def collapse(story: Story, windows: Sequence[WindowId], into: WindowId, chosen: Settings = EXACT) -> None:

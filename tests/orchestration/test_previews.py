@@ -29,13 +29,13 @@ def assert_all_there(root, batch="b", height=None):
 
 
 def test_another_setting_replaces_the_files_and_leaves_none_behind(copy):
-    ran = run_job(copy, settings={"target_height": 64})
+    ran = run_job(copy, settings={"preview.target_height": 64})
     assert ran.work == ALL
     assert ran.counts("previews") == (3, 0, 0)
     assert ran.checks == dict.fromkeys(CHECKS, True)
     assert suffixes(copy) == {".jpg": 3, ".webp": 3}
     assert_all_there(copy, height=64)
-    again = run_job(copy, settings={"target_height": 64})
+    again = run_job(copy, settings={"preview.target_height": 64})
     assert again.new_rows == {"runs": 6}
     assert again.counts("previews") == (0, 3, 0)
     back = run_job(copy)
@@ -47,12 +47,12 @@ def test_batches_that_share_a_window_and_want_other_previews_keep_their_own(copy
     (copy / "uploads" / "x").mkdir()
     (copy / "uploads" / "x" / "same.mp4").hardlink_to(copy / "uploads" / "b" / "a.mp4")
     assert "write_preview" not in run_job(copy, "x").work  # b made it
-    run_job(copy, "b", settings={"target_height": 64})
+    run_job(copy, "b", settings={"preview.target_height": 64})
     again = run_job(copy, "x")
     assert again.work == {"write_preview": 1}  # the file that b made is no more
     assert again.checks == dict.fromkeys(CHECKS, True)
     assert (suffixes(copy, "b"), suffixes(copy, "x")) == ({".jpg": 3, ".webp": 3}, {".jpg": 1, ".webp": 1})
-    third = run_job(copy, "b", settings={"target_height": 64})
+    third = run_job(copy, "b", settings={"preview.target_height": 64})
     assert third.new_rows == {"runs": 6}
     assert_all_there(copy, "b", height=64)
     assert_all_there(copy, "x")

@@ -8,11 +8,11 @@ import simplejpeg
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caption_assets.engines.protocol import PackedFrames
 from caption_assets.ids import WindowId
 from caption_assets.settings.groups import PreviewSettings
 from caption_assets.video.frame_store import FramesUnavailable
 from caption_assets.video.pack import PACK_SCHEMA
+from caption_assets.video.packed_frames import PackedFrames
 from caption_assets.video.previews import (
     PreviewJob,
     choose_frames,
@@ -76,12 +76,12 @@ def test_a_window_shorter_than_one_step_is_still_a_picture(end_s):
 
 
 def test_pictures_less_than_a_millisecond_apart_do_not_collide():
-    preview = make_preview(packed([0.0, 0.0002, 0.0004, 0.5]), 0, 1, PreviewSettings(target_fps=5000))
+    preview = make_preview(packed([0.0, 0.0002, 0.0004, 0.5]), 0, 1, PreviewSettings.model_construct(target_fps=5000))
     assert check_webp(preview.data)[2] == 4
 
 
 def test_a_short_window_at_a_high_rate_shows_every_packed_frame_once():
-    preview = make_preview(packed([0.0, 0.1, 0.2, 0.3]), 0.0, 0.4, PreviewSettings(target_fps=100))
+    preview = make_preview(packed([0.0, 0.1, 0.2, 0.3]), 0.0, 0.4, PreviewSettings.model_construct(target_fps=100))
     assert durations_ms(preview.data) == [100, 100, 100, 100]
 
 
