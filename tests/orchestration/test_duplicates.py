@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from caption_assets.ledger.backup import restore, write_backup
 from caption_assets.ledger.database import Ledger
 from caption_assets.pipeline.plan import plan_batches
 from caption_assets.root import RootFolder
@@ -109,10 +110,10 @@ def test_near_is_decided_from_the_ledger_without_decoding(own):
     assert len(windows) == 5, "how windows are collapsed makes no other windows"
 
 
-def test_a_rebuilt_ledger_says_the_same(own):
-    before = table(own)
-    ledger = Ledger(RootFolder.at(own))
-    ledger.rebuild()
-    assert len(ledger.query("SELECT * FROM collapsed_windows")) == 2
+def test_a_restored_ledger_says_the_same(own, tmp_path):
+    before, root = table(own), RootFolder.at(own)
+    Ledger(root).read(write_backup, tmp_path / "backup")
+    assert restore(root, tmp_path / "backup") == []
+    assert query(own, "SELECT count(duplicate_of) AS n FROM captions") == [{"n": 2}]
     rerun(own)
     assert table(own) == before

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 from caption_assets.assets import raw_clips
+from caption_assets.ledger.backup import restore, write_backup
 from caption_assets.ledger.database import Ledger
 from caption_assets.root import RootFolder
 from tests.orchestration.running import query, run_job, table
@@ -136,12 +137,12 @@ def test_a_torn_pack_is_made_again_by_the_stage_that_needs_it(copy):
     assert ran.counts("previews") == (3, 0, 0)
 
 
-def test_windows_that_a_rebuild_had_to_leave_out_are_made_again(copy):
-    before = table(copy)
-    [part] = (copy / "ledger" / "parts" / "windows").glob("*/*.parquet")
-    part.write_bytes(part.read_bytes()[:100])
-    assert Ledger(RootFolder.at(copy)).rebuild().unreadable
-    assert not part.exists(), "it is set aside"
+def test_windows_that_a_restore_had_to_leave_out_are_made_again(copy, tmp_path):
+    before, root = table(copy), RootFolder.at(copy)
+    Ledger(root).read(write_backup, tmp_path / "backup")
+    torn = tmp_path / "backup" / "windows.parquet"
+    torn.write_bytes(torn.read_bytes()[:100])
+    assert restore(root, tmp_path / "backup")
     ran = run_job(copy)
     assert ran.ok
     assert ran.counts("windows") == (3, 0, 0)
