@@ -89,8 +89,8 @@ def _enhance(
         engine.loaded,
         EngineSpec.for_enhancement(settings),
         totals,
-        lambda stream: enhance_stream(
-            stream,
+        lambda dispatcher: enhance_stream(
+            dispatcher,
             jobs,
             enhance=settings.enhance,
             sampling=settings.caption.sampling_params,

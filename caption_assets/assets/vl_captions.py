@@ -123,8 +123,8 @@ def _caption(
         engine.loaded,
         EngineSpec.for_captions(settings),
         totals,
-        lambda stream: caption_stream(
-            stream, jobs, asks, next(iter(work)).run_id, two_stages=caption.generate_stage2_caption
+        lambda dispatcher: caption_stream(
+            dispatcher, jobs, asks, next(iter(work)).run_id, two_stages=caption.generate_stage2_caption
         ),
     )
     return {job.batch: {task.window_id for task in job.tasks} for job in jobs}

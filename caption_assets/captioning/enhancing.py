@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from caption_assets import ids
-from caption_assets.captioning.stream import FramesOf, Stream, answer_each
+from caption_assets.captioning.stream import FramesOf
 from caption_assets.captioning.tasks import generation_columns, status_of
+from caption_assets.engines.dispatcher import Asked, Dispatcher
 from caption_assets.engines.protocol import Completion, Message, PackedFrames, Request
 from caption_assets.ids import CandidateId, RecipeId, TaskId, WindowId
 from caption_assets.ledger.schema import EnhancedRow
@@ -49,7 +50,7 @@ class EnhanceJob:
 
 
 def enhance_stream(
-    stream: Stream,
+    dispatcher: Dispatcher[tuple[str, EnhanceTask]],
     jobs: Iterable[EnhanceJob],
     *,
     enhance: EnhanceSettings,
@@ -59,7 +60,7 @@ def enhance_stream(
 ) -> Iterator[tuple[str, EnhancedRow]]:
     """Yield the batch and a row for every task, in the order in which the engine finishes."""
 
-    def asked() -> Iterator[tuple[tuple[str, EnhanceTask], Request | str]]:
+    def asked() -> Iterator[Asked[tuple[str, EnhanceTask]]]:
         for job in jobs:
             for task in job.tasks:
                 frames = job.frames_of(task.window_id) if job.frames_of else None
@@ -68,7 +69,7 @@ def enhance_stream(
                 else:
                     yield (job.batch, task), enhance_request(task, enhance, sampling, frames)
 
-    for (batch, task), completion in answer_each(stream, asked()):
+    for (batch, task), completion in dispatcher.answers(asked()):
         yield batch, enhanced_row(task, completion, task.seed(sampling), run_id, clock())
 
 

@@ -65,9 +65,23 @@ class BarProgress(PlainProgress):
 
 
 def run_batch(
-    paths: Sequence[Path], batch: str | None, engine: str, root: RootFolder, settings: Settings, *, as_json: bool
+    paths: Sequence[Path],
+    batch: str | None,
+    engine: str,
+    root: RootFolder,
+    settings: Settings,
+    *,
+    as_json: bool = False,
 ) -> int:
-    """Caption `paths` as one batch; return the exit status."""
+    """Caption `paths` as one batch, and print what became of it; return the exit status.
+
+    Returns 0 where every window has its caption and 1 where something failed; the ledger says what.
+
+    Raises:
+        UploadError: a path does not exist, or holds no file.
+        SettingsError: a setting cannot be followed on this machine.
+        EngineUnavailable: the engine cannot run here.
+    """
     chosen = choose_engine(engine)
     upload = plan_upload(paths, root.uploads, batch)
     new_files = bring_in(upload, root.uploads)

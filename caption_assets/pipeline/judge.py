@@ -1,13 +1,14 @@
 """A judge over a batch: pairs of captions through the engine, answers into the ledger."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 
 from caption_assets.captioning.decisions import RetentionRule, Surroundings, valid_candidates
 from caption_assets.captioning.judging import Pair, judge_request, judgement_row, missing_pairs
-from caption_assets.captioning.stream import answer_each
+from caption_assets.engines.dispatcher import Asked
 from caption_assets.engines.loaded import LoadedEngines
-from caption_assets.engines.protocol import EngineSpec, Request
+from caption_assets.engines.protocol import EngineSpec
 from caption_assets.ids import WindowId
 from caption_assets.ledger.captions import group
 from caption_assets.pipeline.caption_work import CaptionWork
@@ -50,15 +51,15 @@ def judge_batch(run: StageRun, engine: LoadedEngines, settings: Settings, work: 
     wanted = {pair.window_id for pair in pairs}
     rows = [row for row in work.rows if row.window_id in wanted]
     frames_of = frames_when_asked(run.root, run.batch, run.ledger.read(read_frame_sources, run.batch, rows), settings)
-    stream = engine.stream(EngineSpec.for_captions(settings), run.log.warning)
 
-    def asked() -> Iterator[tuple[Pair, Request | str]]:
+    def asked() -> Iterator[Asked[Pair]]:
         for pair in pairs:
             frames = frames_of(pair.window_id)
             yield pair, frames if isinstance(frames, str) else judge_request(pair, JUDGE_PROMPT, frames)
 
-    results = (
-        [judgement_row(pair, completion, run.run_id, datetime.now(UTC))]
-        for pair, completion in answer_each(stream, asked())
-    )
-    run.commit_as_they_come(results, len(pairs))
+    with closing(engine.dispatcher(EngineSpec.for_captions(settings), run.log.warning)) as dispatcher:
+        results = (
+            [judgement_row(pair, completion, run.run_id, datetime.now(UTC))]
+            for pair, completion in dispatcher.answers(asked())
+        )
+        run.commit_as_they_come(results, len(pairs))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from caption_assets.captioning.tasks import Slot, Task, first_request, second_requests
+from caption_assets.engines.dispatcher import stream
 from caption_assets.engines.protocol import EngineSpec
 from caption_assets.engines.registry import EngineEntry, choose_engine
 from caption_assets.ids import CandidateId, RecipeId, WindowId
@@ -97,7 +98,7 @@ def reproduce_candidate(root: RootFolder, ledger: Ledger, candidate_id: str) -> 
     identity = entry.identify(spec)
     engine = entry.load(spec)
     try:
-        completion = next(iter(engine.stream([request])))
+        [completion] = stream(engine, [request])
     finally:
         engine.close()
     matched = completion.text == candidate.text

@@ -27,19 +27,10 @@ from caption_assets.pipeline.override import PersonReason
 from caption_assets.retention import REASONS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExplainedWindow:
+@dataclass(frozen=True, slots=True)
+class ExplainedWindow(WindowFacts):
     """A window, where its clip lies in the file (seconds; None for a whole file), and the files that hold it."""
 
-    window_id: str
-    clip_id: str
-    window_index: int
-    start_frame: int
-    end_frame: int
-    start_s: float
-    end_s: float
-    status: str
-    error: str | None
     clip_start_s: float | None
     clip_end_s: float | None
     files: list[str] | None
@@ -128,19 +119,6 @@ class Collapse:
 
 
 @dataclass(frozen=True, slots=True)
-class Takedown:
-    """A takedown of a clip or batch, or its withdrawal."""
-
-    object_kind: str
-    object_id: str
-    reason_code: str
-    detail: str | None
-    requested_by: str
-    files: str | None
-    created_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class Skip:
     """Why a batch enhances no caption of a window, or not this candidate."""
 
@@ -165,10 +143,14 @@ class PastDecision:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Everything the ledger knows of a window. history: every decision, the oldest first."""
+    """Everything the ledger knows of a window.
+
+    takedowns: of its clip, its file and batches that held them, and withdrawals. history: every decision. Both with
+    the oldest first.
+    """
 
     window: ExplainedWindow
-    takedowns: list[Takedown]
+    takedowns: list[TombstoneRow]
     duplicates: list[Collapse]
     candidates: list[ExplainedCandidate]
     enhancements: list[ExplainedEnhancement]
@@ -216,11 +198,9 @@ def _explain(session: Session, window_id: str) -> Explanation | None:
     )
 
 
-def _origin(session: Session, window: WindowFacts) -> tuple[ExplainedWindow, list[Takedown]]:
+def _origin(session: Session, window: WindowFacts) -> tuple[ExplainedWindow, list[TombstoneRow]]:
     """Return where a window comes from, and what was taken down that it belongs to: its clip, file or a batch."""
-    parts = session.select(
-        ClipRow, "clips WHERE clip_id = $clip AND source_clip_id IS NOT NULL", clip=window.clip_id
-    )  # fmt: skip
+    parts = session.select(ClipRow, "clips WHERE clip_id = $clip AND source_clip_id IS NOT NULL", clip=window.clip_id)
     part = clip_facts(parts).get(window.clip_id)
     file = part.source_clip_id if part and part.source_clip_id else window.clip_id
     of_clip = "object_kind = 'clip' AND object_id IN ($clip, $file)"
@@ -233,37 +213,13 @@ def _origin(session: Session, window: WindowFacts) -> tuple[ExplainedWindow, lis
         file=file,
     )
     hidden = standing_takedowns(tombstones)
-    files = [
+    files = sorted(
         f"{row.batch}/{row.path}" for row in uploads_of_clip(session, file)
         if row.clip_id == file and ("batch", row.batch) not in hidden
-    ]  # fmt: skip
-    explained = ExplainedWindow(
-        window_id=window.window_id,
-        clip_id=window.clip_id,
-        window_index=window.window_index,
-        start_frame=window.start_frame,
-        end_frame=window.end_frame,
-        start_s=window.start_s,
-        end_s=window.end_s,
-        status=window.status,
-        error=window.error,
-        clip_start_s=part.source_start_s if part else None,
-        clip_end_s=part.source_end_s if part else None,
-        files=sorted(files) or None,
-    )
-    takedowns = [
-        Takedown(
-            row.object_kind,
-            row.object_id,
-            row.reason_code,
-            row.detail,
-            row.requested_by,
-            row.files,
-            row.created_at,
-        )
-        for row in tombstones
-    ]
-    return explained, takedowns
+    )  # fmt: skip
+    start_s, end_s = (part.source_start_s, part.source_end_s) if part else (None, None)
+    explained = ExplainedWindow(**asdict(window), clip_start_s=start_s, clip_end_s=end_s, files=files or None)
+    return explained, tombstones
 
 
 GENERATED = """(

@@ -11,7 +11,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from caption_assets.assets.raw_clips import raw_clips
 from caption_assets.assets.vl_captions import vl_captions
 from caption_assets.assets.windows import windows
 from caption_assets.engines import registry
-from caption_assets.engines.protocol import Completion, Engine, EngineSpec, Request
+from caption_assets.engines.dispatcher import stream
+from caption_assets.engines.protocol import Engine, EngineSpec, Reply, Request
 from caption_assets.orchestration.resources import EngineResource, RootResource, settings_resource
 from caption_assets.settings import Settings
 
@@ -35,26 +36,24 @@ ASKED = "asked.log"
 class SlowEngine:
     """The engine inside, with several requests in flight; writes each request down before it begins."""
 
+    capacity = IN_FLIGHT
+
     def __init__(self, inner: Engine, log: Path):
         self._inner = inner
         self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self._pool = ThreadPoolExecutor(1)
 
-    def stream(self, requests: Iterable[Request | None]) -> Iterator[Completion]:
-        held: list[Request] = []
-        for request in requests:
-            assert request is not None
-            os.write(self._log, f"{request.request_id}\n".encode())
-            held.append(request)
-            if len(held) == IN_FLIGHT:
-                yield from self._answer(held.pop(0))
-        while held:
-            yield from self._answer(held.pop(0))
+    def submit(self, request: Request, reply: Reply) -> Future[None]:
+        os.write(self._log, f"{request.request_id}\n".encode())
+        return self._pool.submit(self._answer, request, reply)
 
-    def _answer(self, request: Request) -> Iterator[Completion]:
+    def _answer(self, request: Request, reply: Reply) -> None:
         time.sleep(SECONDS_A_REQUEST)
-        yield from self._inner.stream([request])
+        for completion in stream(self._inner, [request]):
+            reply(completion)
 
     def close(self) -> None:
+        self._pool.shutdown()
         os.close(self._log)
 
 

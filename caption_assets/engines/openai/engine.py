@@ -21,11 +21,12 @@ import random
 import threading
 import time
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from caption_assets.engines.feed import Feed
+from caption_assets.engines.dispatcher import stream
 from caption_assets.engines.openai.chat import (
     Answer,
     Dialect,
@@ -41,10 +42,10 @@ from caption_assets.engines.openai.servers import Patience, Server, Servers, ret
 from caption_assets.engines.openai.wire import Broken, Key, Unreached, Wire, missing
 from caption_assets.engines.protocol import (
     Completion,
-    EngineDied,
     EngineIdentity,
     EngineSpec,
     EngineUnavailable,
+    Reply,
     Request,
 )
 
@@ -93,34 +94,33 @@ class OpenAIEngine:
         self._thread: threading.Thread | None = None
         self._wire: Wire | None = None
 
-    def stream(self, requests: Iterable[Request | None]) -> Iterator[Completion]:
-        """Yield completions as servers give them.
+    def stream(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """Yield completions as servers give them. Raises as `submit`."""
+        return stream(self, requests)
 
-        Raises:
-            EngineUnavailable: no server will answer: a refused key, an unknown model, a wrong address, or every server
-                has been failing for `Patience.down_s`.
+    @property
+    def capacity(self) -> int:
+        """How many requests keep every connection busy, and a few that wait."""
+        if self._spec.stage.max_in_flight is not None:
+            return self._spec.stage.max_in_flight
+        return -(-(self._spec.server.max_concurrency + READY_AHEAD) // self._candidates)
+
+    def submit(self, request: Request, reply: Reply) -> Future[None]:
+        """Begin to ask for each candidate.
+
+        Its future raises EngineUnavailable where no server will answer: a refused key, an unknown model, a wrong
+        address, or every server has been failing for `Patience.down_s`.
         """
         loop = self._start()
-        tasks: set[asyncio.Task[Any]] = set()
-
-        def send(request: Request, feed: Feed) -> None:
-            self._candidates = len(request.seeds)
-            asked = _Asked(request)
-            for index in range(len(request.seeds)):
-                asyncio.run_coroutine_threadsafe(self._keep(asked, index, feed, tasks), loop)
-
-        try:
-            yield from Feed(requests, send, self._limit).completions()
-        finally:
-            if not loop.is_closed():
-                _wait(_cancel(tasks), loop)
+        self._candidates = len(request.seeds)
+        return asyncio.run_coroutine_threadsafe(self._serve(_Asked(request), reply), loop)
 
     def close(self) -> None:
         """Close connections and end the thread. Safe to call twice."""
         loop, self._loop = self._loop, None
         if loop is None or self._thread is None:
             return
-        _wait(_cancel(None), loop)
+        _wait(_cancel_all(), loop)
         if self._wire is not None:
             _wait(self._wire.close(), loop)
             self._wire = None
@@ -136,26 +136,11 @@ class OpenAIEngine:
             self._wire = _wait(Wire.open(self._spec.server, self._key, self._patience), self._loop)
         return self._loop
 
-    def _limit(self) -> int:
-        """Return how many requests may be under way: so many that every connection is busy, and a few that wait."""
-        if self._spec.stage.max_in_flight is not None:
-            return self._spec.stage.max_in_flight
-        return -(-(self._spec.server.max_concurrency + READY_AHEAD) // self._candidates)
+    async def _serve(self, asked: "_Asked", reply: Reply) -> None:
+        async def keep(index: int) -> None:
+            reply(await self._candidate(asked, index))
 
-    async def _keep(self, asked: "_Asked", index: int, feed: Feed, tasks: set["asyncio.Task[Any]"]) -> None:
-        """Make one candidate, and give the stream it or what ends the stream."""
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            feed.answer(asked.request, await self._candidate(asked, index))
-        except asyncio.CancelledError:
-            feed.fail(EngineDied("the engine was closed"))
-            raise
-        except BaseException as fault:
-            feed.fail(fault)
-        finally:
-            tasks.discard(task)
+        await asyncio.gather(*map(keep, range(len(asked.request.seeds))))
 
     async def _candidate(self, asked: "_Asked", index: int) -> Completion:
         wire = self._wire
@@ -371,9 +356,9 @@ def _wait(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T:
     return asyncio.run_coroutine_threadsafe(work, loop).result(timeout=30)
 
 
-async def _cancel(tasks: set["asyncio.Task[Any]"] | None) -> None:
-    """Give up what is in flight (None: everything). That closes its connection, and the server stops generating."""
-    running = list(asyncio.all_tasks() - {asyncio.current_task()} if tasks is None else tasks)
+async def _cancel_all() -> None:
+    """Give up what is in flight. That closes its connections, and the servers stop generating."""
+    running = list(asyncio.all_tasks() - {asyncio.current_task()})
     for task in running:
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
