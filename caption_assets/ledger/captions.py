@@ -269,15 +269,19 @@ def file_clips(history: BatchHistory) -> list[list[FileClip]]:
                         is_current=recipe == current,
                     )
                     for clip in clips
-                    if not _overlaps(clip, spans)
+                    if not _shows_any(clip, spans)
                 ]
                 ways.append(shown)
     return [way for way in ways if way]
 
 
-def _overlaps(clip: ClipRow, spans: set[tuple[int, int]]) -> bool:
+def _shows_any(clip: ClipRow, spans: set[tuple[int, int]]) -> bool:
     first = clip.source_start_frame or 0
-    last = clip.n_frames - 1 if clip.source_end_frame is None else clip.source_end_frame
+    return overlaps(spans, first, clip.n_frames - 1 if clip.source_end_frame is None else clip.source_end_frame)
+
+
+def overlaps(spans: Iterable[tuple[int, int]], first: int, last: int) -> bool:
+    """Tell whether one of the frames `first` to `last` is in one of the spans; all ends are inclusive."""
     return any(start <= last and end >= first for start, end in spans)
 
 
@@ -330,11 +334,13 @@ def complete_sets(history: BatchHistory) -> dict[str, list[WindowSetRow]]:
     counts: defaultdict[tuple[str, str], int] = defaultdict(int)
     for window in history.windows:
         counts[window.clip_id, window.recipe_id] += 1
-    whole = [
-        row for row in history.window_sets
-        if row.status != "error" and row.n_windows == counts[row.clip_id, row.recipe_id]
-    ]  # fmt: skip
+    whole = [row for row in history.window_sets if is_complete(row, counts[row.clip_id, row.recipe_id])]
     return group(whole, lambda row: row.clip_id)
+
+
+def is_complete(row: WindowSetRow, n_windows: int) -> bool:
+    """Tell whether a clip was cut, and all its windows are there. n_windows: how many there are."""
+    return row.status != "error" and row.n_windows == n_windows
 
 
 def uncut_clips(history: BatchHistory) -> list[FileClip]:
@@ -667,15 +673,19 @@ def enhanced(
     )
 
 
+def previews_by_folder(previews: Iterable[PreviewRow]) -> list[PreviewRow]:
+    """Return what each folder holds of a window: the preview that its newest row there names, or the failure."""
+    folders = group(previews, lambda row: str(PurePosixPath(row.uri).parent) if row.uri else row.recipe_id)
+    return [newest(rows) for rows in folders.values()]
+
+
 def shown_preview(previews: Iterable[PreviewRow], recipe: str | None) -> PreviewRow | None:
     """Return the preview that a batch shows of a window.
 
-    A folder holds one preview of a window: the one that its newest row there names. Among the folders the batch's own
-    recipe comes first, then the newest.
+    Among the folders the batch's own recipe comes first, then the newest.
     """
-    folders = group(previews, lambda row: str(PurePosixPath(row.uri).parent) if row.uri else row.recipe_id)
     return max(
-        sorted((newest(rows) for rows in folders.values()), key=lambda row: row.run_id),
+        sorted(previews_by_folder(previews), key=lambda row: row.run_id),
         key=lambda row: (row.recipe_id == recipe, row.created_at),
         default=None,
     )

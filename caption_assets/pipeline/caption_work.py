@@ -15,6 +15,11 @@ WINDOWS_OF_BATCH = "SELECT window_id FROM captions WHERE batch = $batch"
 RECIPES_OF_BATCH = "SELECT wanted_recipe_id FROM captions WHERE batch = $batch"
 
 
+MADE = "string_agg(sample_index || ' ' || stage || ' ' || status, ',')"
+"""An aggregate in SQL: index, stage and status of each candidate of a window. So a million windows, most of them alike,
+are read as a few texts."""
+
+
 @dataclass(frozen=True, slots=True)
 class CandidateFacts:
     """What counts of a candidate where only its number matters."""
@@ -73,7 +78,7 @@ class CaptionWork:
 class AlikeWindows:
     """`n` windows of a batch that are alike in all that decides whether they lack captions.
 
-    made: index, stage and status of each candidate of the wanted recipe, as text; None where there is none.
+    made: the candidates of the wanted recipe, see `MADE`; None where there is none.
     """
 
     batch: str
@@ -83,14 +88,11 @@ class AlikeWindows:
     made: str | None
     n: int
 
-    @property
-    def candidates(self) -> list[CandidateFacts]:
-        """The candidates of one of the windows."""
-        parts = [candidate.split() for candidate in self.made.split(",")] if self.made else []
-        return [
-            CandidateFacts("", self.wanted_recipe_id or "", int(index), int(stage), status)
-            for index, stage, status in parts
-        ]
+
+def candidates_in(made: str | None) -> list[CandidateFacts]:
+    """Return the candidates of a window that `MADE` has made a text of. Which window and recipe, it does not say."""
+    parts = [candidate.split() for candidate in made.split(",")] if made else []
+    return [CandidateFacts("", "", int(index), int(stage), status) for index, stage, status in parts]
 
 
 def needs_captions(row: CaptionRow | AlikeWindows) -> bool:
@@ -150,7 +152,7 @@ def count_missing(session: Session, batch: str | None) -> dict[str, int]:
         SELECT c.batch, c.wanted_recipe_id, c.status, min(c.collapsed_into) AS collapsed_into, k.made, count(*) AS n
         FROM (SELECT batch, window_id, wanted_recipe_id, status, collapsed_into FROM captions WHERE {of_batch}) c
         LEFT JOIN (
-          SELECT window_id, recipe_id, string_agg(sample_index || ' ' || stage || ' ' || status, ',') AS made
+          SELECT window_id, recipe_id, {MADE} AS made
           FROM caption_candidates WHERE {of_windows} GROUP BY window_id, recipe_id
         ) k ON k.window_id = c.window_id AND k.recipe_id = c.wanted_recipe_id
         GROUP BY c.batch, c.wanted_recipe_id, c.status, c.collapsed_into IS NULL, k.made) alike"""
@@ -160,6 +162,6 @@ def count_missing(session: Session, batch: str | None) -> dict[str, int]:
     missing: dict[str, int] = {}
     for windows in session.select(AlikeWindows, alike, **named):
         rule = rules.get(windows.wanted_recipe_id or "")
-        if rule is not None and needs_captions(windows) and rule.n_missing(windows.candidates) > 0:
+        if rule is not None and needs_captions(windows) and rule.n_missing(candidates_in(windows.made)) > 0:
             missing[windows.batch] = missing.get(windows.batch, 0) + windows.n
     return missing
