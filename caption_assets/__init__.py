@@ -61,7 +61,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from caption_assets.cli.run import run_batch as run_batch
     from caption_assets.ledger.database import Ledger as Ledger
-    from caption_assets.ledger.database import LedgerError as LedgerError
+    from caption_assets.ledger.store import LedgerError as LedgerError
     from caption_assets.pipeline.plan import plan_batches as plan_batches
     from caption_assets.pipeline.reproduce import reproduce_candidate as reproduce_candidate
     from caption_assets.pipeline.retain import retain_batches as retain_batches
@@ -90,7 +90,7 @@ _HOMES = {
     "Decision": "retention",
     "FrameRange": "video.windowing",
     "Ledger": "ledger.database",
-    "LedgerError": "ledger.database",
+    "LedgerError": "ledger.store",
     "ReviewError": "review",
     "RootError": "root",
     "RootFolder": "root",

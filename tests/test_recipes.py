@@ -24,7 +24,7 @@ from caption_assets.settings.recipes import (
     on_drift_recipe,
     original_recipe,
     preview_recipe,
-    recorded_window,
+    recorded,
     retention_recipe,
     split_recipe,
     window_recipe,
@@ -291,10 +291,17 @@ def test_a_new_threshold_of_a_gate_changes_no_id_at_its_default() -> None:
     assert retention_recipe(other).recipe_id != retention_recipe(Settings()).recipe_id
 
 
+def test_a_later_setting_that_a_recipe_lacks_had_its_first_default() -> None:
+    class WithANewDefault(WindowSettings):
+        sharpen: Annotated[int, Later(["window"], first_default=0)] = 1
+
+    assert recorded(WithANewDefault, window_recipe(Settings()).params).sharpen == 0
+
+
 def test_a_window_is_cut_again_as_its_recipe_says() -> None:
     window = WindowSettings(window_size=80, remainder_threshold=40, sampling_fps=1.5)
     recipe = window_recipe(Settings(window=window))
-    assert recorded_window(json.loads(recipe.canonical_json)) == window
+    assert recorded(WindowSettings, json.loads(recipe.canonical_json)) == window
 
 
 def test_the_built_in_prompts_never_change_without_their_version() -> None:

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -13,7 +12,8 @@ from caption_assets.captioning.enhancing import EnhanceJob, EnhanceTask, enhance
 from caption_assets.captioning.stream import FramesOf
 from caption_assets.engines.protocol import EngineSpec
 from caption_assets.ids import CandidateId
-from caption_assets.ledger.upkeep import batch_rows
+from caption_assets.ledger.captions import best_attempt, group, newest_check
+from caption_assets.ledger.schema import DriftCheckRow
 from caption_assets.orchestration.declare import video_batch_asset
 from caption_assets.orchestration.metadata import sample_table
 from caption_assets.orchestration.resources import EngineResource, RootResource, SettingsResource
@@ -69,8 +69,9 @@ def enhanced_captions(
             run.new = len(asked[run.batch] - failed)
             run.reused = run.expected - run.new - run.failed
             run.activate(rule, on_drift_recipe(values))
-            _check_drift(run, work[run], values, sees_frames=engine.loaded.entry.text_from_frames)
-            _show(run, recipe, values)
+            checks = _check_drift(run, work[run], values, sees_frames=engine.loaded.entry.text_from_frames)
+            run.metadata |= {"recipe": recipe.recipe_id, "model": recipe.name, "on drift": values.enhance.on_drift}
+            _show(run, work[run], checks)
 
 
 def _enhance(
@@ -113,40 +114,56 @@ def _frames(
     return frames_when_asked(run.root, run.batch, sources, settings)
 
 
-def _check_drift(run: StageRun, work: EnhanceWork, settings: Settings, *, sees_frames: bool) -> None:
-    """Check the enhancements that have not been checked under the current limits."""
-    run.commit(
+def _check_drift(
+    run: StageRun, work: EnhanceWork, settings: Settings, *, sees_frames: bool
+) -> dict[str, DriftCheckRow]:
+    """Check what has not been checked under the current limits; return the check that counts, by enhancement."""
+    recipe = drift_recipe(settings).recipe_id
+    new = list(
         drift_rows(
             work.drift_work,
-            work.checked,
-            drift_recipe(settings).recipe_id,
+            {check.check_id for check in work.checks},
+            recipe,
             settings.enhance,
             sees_frames=sees_frames,
             run_id=run.run_id,
             now=datetime.now(UTC),
         )
     )
+    run.commit(new)
+    of_recipe = [check for check in [*work.checks, *new] if check.recipe_id == recipe]
+    by_text = group(of_recipe, lambda check: check.enhanced_id)
+    return {name: check for name, some in by_text.items() if (check := newest_check(some)) is not None}
 
 
-def _show(run: StageRun, recipe: Recipe, settings: Settings) -> None:
-    """Show what the batch shows now: enhanced captions, drift, and what is not enhanced."""
-    rows = [asdict(row) for row in run.ledger.read(batch_rows, run.batch)]
-    own = [row for row in rows if row["duplicate_of"] is None]
-    columns = ("clip_path", "window_index", "caption", "enhanced_caption", "enhanced_status", "enhanced_reason")
-    run.metadata |= {"recipe": recipe.recipe_id, "model": recipe.name, "on drift": settings.enhance.on_drift}
-    run.metadata["enhanced"] = sample_table([row for row in rows if row["enhance_recipe_id"]], columns)
-    counts = Counter(row["drift"] for row in own)
+def _show(run: StageRun, work: EnhanceWork, checks: Mapping[str, DriftCheckRow]) -> None:
+    """Show the enhancements of the kept captions, what drifted, and what is not enhanced. checks: by enhancement."""
+    enhanced: list[dict[str, object]] = []
+    drifted: list[dict[str, object]] = []
+    skipped: list[dict[str, object]] = []
+    counts: Counter[str] = Counter()
+    for kept in work.kept:
+        place: dict[str, object] = {"clip_path": kept.row.clip_path, "window_index": kept.row.window_index}
+        if kept.candidate is None or kept.skip_reason is not None:
+            candidate_id = kept.candidate.candidate_id if kept.candidate else None
+            skipped.append({**place, "reason_code": kept.skip_reason, "candidate_id": candidate_id})
+        elif (text := best_attempt(work.enhanced.get(kept.candidate.candidate_id, ()))) is not None:
+            texts = {**place, "caption": kept.candidate.text, "enhanced": text.text}
+            enhanced.append({**texts, "status": text.status, "error": text.error})
+            if (check := checks.get(text.enhanced_id)) is not None:
+                counts[check.status] += 1
+                if check.status == "drifted":
+                    drifted.append({**texts, "reason": check.reason, "evidence": check.evidence})
     run.metadata |= {f"drift {status}": counts[status] for status in ("ok", "unchanged", "drifted")}
-    drifted = [row for row in own if row["drift"] == "drifted"]
+    columns = ("clip_path", "window_index", "caption", "enhanced", "status", "error")
+    run.metadata["enhanced"] = sample_table(enhanced, columns)
     if drifted:
-        checked = sum(counts[status] for status in ("ok", "unchanged", "drifted"))
-        run.log.info(f"{run.batch}: {len(drifted)} of {checked} drifted; on_drift is {settings.enhance.on_drift}")
-        run.metadata["drifted"] = sample_table(drifted, columns)
-    skipped = [row for row in own if row["enhanced_status"] == "skipped"]
+        run.log.info(f"{run.batch}: {len(drifted)} of {counts.total()} drifted; on_drift is {run.metadata['on drift']}")
+        run.metadata["drifted"] = sample_table(drifted, (*columns[:4], "reason", "evidence"))
     run.metadata["skipped"] = len(skipped)
     if skipped:
-        reasons = Counter(str(row["enhanced_reason"]) for row in skipped)
+        reasons = Counter(str(row["reason_code"]) for row in skipped)
         said = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
         run.log.info(f"{run.batch}: {len(skipped)} not enhanced: {said}")
-        shown = sample_table(skipped, ("clip_path", "window_index", "enhanced_reason", "candidate_id"))
+        shown = sample_table(skipped, ("clip_path", "window_index", "reason_code", "candidate_id"))
         run.metadata |= {"skipped by reason": said, "not enhanced": shown}

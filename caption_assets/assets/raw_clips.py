@@ -60,8 +60,9 @@ def raw_clips(context: dg.AssetExecutionContext, root: RootResource, settings: S
             run.activate(recipe, split_recipe(values))
             history = run.ledger.read(read_history, batch, windows=False)
             files, recorded = _find(run, history), current_uploads(history)
-            run.commit([*_gone(run, files, recorded), *_beside_again(run, files, recorded)])
-            changed = _changed(files, recorded, recipe)
+            if run.commit([*_gone(run, files, recorded), *_beside_again(run, files, recorded)]):
+                history = run.ledger.read(read_history, batch, windows=False)
+            changed = _changed(files, history, recipe)
             run.commit_as_they_come(_inspect(run, changed, values, recipe), len(changed))
             if changed:
                 history = run.ledger.read(read_history, batch, windows=False)
@@ -124,13 +125,16 @@ def _why_unsplit(history: BatchHistory, file: BatchFile) -> str | None:
     return newest(sets).error if sets else None
 
 
-def _changed(files: Sequence[FoundFile], recorded: Sequence[UploadRow], recipe: Recipe) -> list[FoundFile]:
+def _changed(files: Sequence[FoundFile], history: BatchHistory, recipe: Recipe) -> list[FoundFile]:
     """Return the files that are new, differ in size or time, or were probed by an older recipe."""
-    known = {row.path: row for row in recorded}
+    known = {row.path: row for row in current_uploads(history)}
+    probed = {clip.clip_id for clip in history.clips if clip.recipe_id == recipe.recipe_id}
 
     def is_known(file: FoundFile) -> bool:
         row = known.get(file.path)
-        return row is not None and row.recipe_id == recipe.recipe_id and is_recorded(file, row)
+        if row is None or row.recipe_id != recipe.recipe_id or not is_recorded(file, row):
+            return False
+        return row.status != "ok" or row.clip_id in probed  # a restore may have lost the clip's own row
 
     return [file for file in files if not is_known(file)]
 

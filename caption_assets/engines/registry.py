@@ -6,10 +6,8 @@ An engine's identity is known without loading it, so that a run with nothing to 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from caption_assets.engines import transformers, vllm, vllm_arguments
+from caption_assets.engines import openai, transformers, vllm, vllm_arguments
 from caption_assets.engines.devices import has_cuda
-from caption_assets.engines.openai import engine as openai
-from caption_assets.engines.openai import wire
 from caption_assets.engines.protocol import Engine, EngineIdentity, EngineSpec
 from caption_assets.engines.signal import SignalEngine
 from caption_assets.settings.groups import MANAGED_KWARGS
@@ -61,8 +59,8 @@ ENGINES: Mapping[str, EngineEntry] = {
         name="openai",
         description="any OpenAI-compatible server or router, or several of them; openai.base_urls says where",
         identify=openai.identify,
-        load=openai.OpenAIEngine,
-        missing=wire.missing,
+        load=openai.load,
+        missing=openai.missing,
     ),
     "transformers": EngineEntry(
         name="transformers",

@@ -25,7 +25,7 @@ from typing import Any
 
 from caption_assets.cores import usable_cores
 from caption_assets.engines.chat_template import ChatTemplate, Prompt, read_chat_template
-from caption_assets.engines.child_process import Ward, end, guard, wards_of
+from caption_assets.engines.child_process import end, guard, with_descendants
 from caption_assets.engines.encoder_room import EncoderRoom
 from caption_assets.engines.families import Family, FrameShape, QwenVL, family_of
 from caption_assets.engines.frames import PROBE_PAIR_S, decode_frames, frames_digest, probe_video, video_metadata
@@ -117,7 +117,7 @@ class VllmEngine:
         self._tokens_a_request = self._bytes_a_request = 0.0
         self._closed = False
         self._engine: Any = None
-        self._wards: list[Ward] = []
+        self._all_processes: list[Any] = []
         self._guard: subprocess.Popen[bytes] | None = None
         self._exit = ExitStack()
         self._pool = self._exit.enter_context(ThreadPoolExecutor(max(2, min(8, usable_cores())), "prepare"))
@@ -126,8 +126,8 @@ class VllmEngine:
         try:
             self._engine = _start(AsyncEngineArgs(**arguments))
             self._processes = set(multiprocessing.active_children()) - before
-            self._wards = wards_of(process.pid for process in self._processes if process.pid)
-            self._guard = guard(os.getpid(), self._wards)
+            self._all_processes = with_descendants(process.pid for process in self._processes if process.pid)
+            self._guard = guard(os.getpid(), self._all_processes)
             self._read_engine(path, on_cpu=on_cpu)
             # On a CPU the model itself has all the cores.
             threads = 1 if on_cpu else min(MOST_PROCESSOR_THREADS, usable_cores() // 2)
@@ -167,7 +167,7 @@ class VllmEngine:
         if self._engine is not None:
             with suppress(Exception):
                 self._portal.start_task_soon(self._engine.shutdown).result(CLOSE_S)
-        end(self._wards or wards_of(process.pid for process in self._processes if process.pid), CLOSE_S)
+        end(self._all_processes or with_descendants(each.pid for each in self._processes if each.pid), CLOSE_S)
         for process in self._processes:
             process.join(CLOSE_S)
         if self._guard is not None:

@@ -6,36 +6,53 @@ from dataclasses import dataclass
 from caption_assets.captioning.enhancing import EnhanceTask
 from caption_assets.ids import CandidateId, RecipeId, WindowId
 from caption_assets.ledger import upkeep
-from caption_assets.ledger.captions import best_attempt, group
+from caption_assets.ledger.captions import best_attempt, group, skip_reason
 from caption_assets.ledger.schema import CandidateRow, CaptionRow, DriftCheckRow, EnhancedRow
 from caption_assets.ledger.store import Session
+from caption_assets.pipeline.caption_work import WINDOWS_OF_BATCH
 from caption_assets.pipeline.drift_checks import DriftWork, drift_work
 
-SHOWN = "SELECT window_id FROM captions WHERE batch = $batch AND candidate_id IS NOT NULL AND duplicate_of IS NULL"
+
+@dataclass(frozen=True)
+class KeptCaption:
+    """A caption that a window keeps, or a window that keeps none."""
+
+    row: CaptionRow
+    candidate: CandidateRow | None
+
+    @property
+    def skip_reason(self) -> str | None:
+        """Why there is nothing to rewrite; None where there is."""
+        return skip_reason(self.row, self.candidate.status if self.candidate else None)
 
 
 @dataclass(frozen=True)
 class EnhanceWork:
     """The windows of a batch with what was made of their kept captions under one enhance recipe.
 
-    candidates: every candidate of windows with a kept caption, by window. enhanced: by candidate. checked: the ids of
-    the drift checks that there are.
+    candidates: every candidate of these windows, by window. enhanced: by candidate. checks: the drift checks of these
+    windows, whatever their recipe.
     """
 
     rows: Sequence[CaptionRow]
     candidates: Mapping[str, Sequence[CandidateRow]]
     enhanced: Mapping[str, Sequence[EnhancedRow]]
-    checked: frozenset[str]
+    checks: Sequence[DriftCheckRow]
+
+    @property
+    def kept(self) -> list[KeptCaption]:
+        """Every kept caption, and each window that keeps none, in reading order. Collapsed windows are left out."""
+        by_id = {each.candidate_id: each for some in self.candidates.values() for each in some}
+        return [
+            KeptCaption(row, by_id[name] if name else None)
+            for row in self.rows if row.duplicate_of is None
+            for name in row.candidate_ids or (None,)
+        ]  # fmt: skip
 
     @property
     def sources(self) -> list[CandidateRow]:
-        """The captions to rewrite: each kept candidate that is whole, those of collapsed windows once."""
-        by_id = {each.candidate_id: each for some in self.candidates.values() for each in some}
-        names = [
-            name for row in self.rows if row.duplicate_of is None and row.status != "window_error"
-            for name in row.candidate_ids or ()
-        ]  # fmt: skip
-        return [by_id[name] for name in names if name in by_id and by_id[name].status == "ok"]
+        """The captions to rewrite: those that are kept and whole."""
+        return [each.candidate for each in self.kept if each.candidate is not None and each.skip_reason is None]
 
     def missing(self, recipe: RecipeId) -> list[EnhanceTask]:
         """Return a task for each source that has no enhancement, or only failed ones."""
@@ -63,13 +80,13 @@ class EnhanceWork:
 def read_enhance_work(session: Session, batch: str, recipe: RecipeId) -> EnhanceWork:
     """Read what decides which captions of a batch are rewritten under an enhance recipe, and checked."""
     rows = upkeep.batch_rows(session, batch)
-    candidates = session.select(CandidateRow, f"caption_candidates WHERE window_id IN ({SHOWN})", batch=batch)
-    source = f"enhanced_captions WHERE recipe_id = $recipe AND window_id IN ({SHOWN})"
+    of_batch = f"window_id IN ({WINDOWS_OF_BATCH})"
+    candidates = session.select(CandidateRow, f"caption_candidates WHERE {of_batch}", batch=batch)
+    source = f"enhanced_captions WHERE recipe_id = $recipe AND {of_batch}"
     enhanced = session.select(EnhancedRow, source, batch=batch, recipe=recipe)
-    checks = session.select(DriftCheckRow, f"drift_checks WHERE window_id IN ({SHOWN})", batch=batch)
     return EnhanceWork(
         rows,
         group(candidates, lambda row: row.window_id),
         group(enhanced, lambda row: row.candidate_id),
-        frozenset(check.check_id for check in checks),
+        session.select(DriftCheckRow, f"drift_checks WHERE {of_batch}", batch=batch),
     )

@@ -21,7 +21,6 @@ from caption_assets.ledger.captions import (
 from caption_assets.ledger.schema import CandidateRow, CaptionRow, ClipSetRow, EnhancedRow, RunRow
 from caption_assets.ledger.store import Session
 from caption_assets.pipeline.caption_work import WINDOWS_OF_BATCH, CaptionWork, count_missing, read_caption_work
-from caption_assets.pipeline.previews import read_previewed
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +108,8 @@ class Problem:
 
 def problems(session: Session, batch: str) -> list[Problem]:
     """Return everything of a batch that failed, with its reason, sorted by kind and name."""
+    from caption_assets.pipeline.previews import read_previewed  # loads the video code, which `status` does not need
+
     history, work = upkeep.read_history(session, batch), read_caption_work(session, batch)
     found = [
         *_file_problems(history),

@@ -1,9 +1,10 @@
 """`caption-assets why`: a window's candidates, the winner first, each with the reason of its verdict."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from caption_assets.ledger.captions import (
     CurrentRecipe,
@@ -25,6 +26,8 @@ from caption_assets.ledger.upkeep import current_recipes
 from caption_assets.pipeline.clip_uploads import uploads_of_clip
 from caption_assets.pipeline.override import PersonReason
 from caption_assets.retention import REASONS
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,15 +179,12 @@ def _explain(session: Session, window_id: str) -> Explanation | None:
     if not windows:
         return None
     rows = session.select(CaptionRow, "captions WHERE window_id = $window ORDER BY batch", window=window_id)
-    subjects = dict.fromkeys([window_id, *(row.collapsed_into for row in rows if row.collapsed_into)])
-    verdicts = [
-        verdict for subject in subjects
-        for verdict in session.select(Verdict, "retention_decisions WHERE window_id = $window", window=subject)
-    ]  # fmt: skip
+    stand_ins = (row.collapsed_into for row in rows if row.collapsed_into)
+    verdicts = _of_windows(session, Verdict, "retention_decisions", [window_id, *stand_ins])
     in_force = latest_decision(rows, decisions_of(verdicts))
-    decided = in_force.window_id if in_force else window_id
+    windows_shown = [window_id, in_force.window_id if in_force else window_id]
     in_question = [verdict for verdict in verdicts if in_force and verdict.decision_id == in_force.decision_id]
-    candidates = _candidates(session, window_id, decided, in_question)
+    candidates = _candidates(session, windows_shown, in_question)
     recipes = {row.batch: current_recipes(session, row.batch) for row in rows}
     window, takedowns = _origin(session, windows[0])
     return Explanation(
@@ -192,10 +192,18 @@ def _explain(session: Session, window_id: str) -> Explanation | None:
         takedowns=takedowns,
         duplicates=_duplicates(session, rows, recipes),
         candidates=candidates,
-        enhancements=_enhancements(session, window_id, decided),
+        enhancements=_enhancements(session, windows_shown),
         not_enhanced=_skips(rows, {each.candidate_id: each.status for each in candidates}, recipes),
         history=_history([verdict for verdict in verdicts if verdict.window_id == window_id]),
     )
+
+
+def _of_windows(session: Session, record: type[T], table: str, windows: Iterable[str]) -> list[T]:
+    """Return the rows about windows: a question for each, since DuckDB finds one id 8 times faster than one of two."""
+    return [
+        row for window in dict.fromkeys(windows)
+        for row in session.select(record, f"{table} WHERE window_id = $window", window=window)
+    ]  # fmt: skip
 
 
 def _origin(session: Session, window: WindowFacts) -> tuple[ExplainedWindow, list[TombstoneRow]]:
@@ -228,18 +236,13 @@ GENERATED = """(
     FROM {table} t
     JOIN recipes r ON r.recipe_id = t.recipe_id
     LEFT JOIN prompts p ON p.prompt_sha256 = r.prompt_sha256
-    WHERE t.window_id IN ($window, $decided)
 ) made"""
-"""Texts of a window, and of the one whose captions it shows, with what made them."""
+"""The rows of a table of texts, with what made them."""
 
 
-def _candidates(session: Session, window: str, decided: str, verdicts: Sequence[Verdict]) -> list[ExplainedCandidate]:
-    """Return every candidate of a window and of the one that stands for it, the winner first.
-
-    verdicts: those of the decision in force.
-    """
-    source = GENERATED.format(table="caption_candidates")
-    made = session.select(GeneratedCandidate, source, window=window, decided=decided)
+def _candidates(session: Session, windows: Sequence[str], verdicts: Sequence[Verdict]) -> list[ExplainedCandidate]:
+    """Return every candidate of windows, the winner first. verdicts: those of the decision in force."""
+    made = _of_windows(session, GeneratedCandidate, GENERATED.format(table="caption_candidates"), windows)
     by_candidate = {verdict.candidate_id: verdict for verdict in verdicts}
     reasons = {str(code): code.sentence for code in (*REASONS, *PersonReason)}
     explained = []
@@ -255,23 +258,18 @@ def _candidates(session: Session, window: str, decided: str, verdicts: Sequence[
     return sorted(explained, key=lambda each: (order.get(each.action, 1), each.rank is None, each.rank or 0))
 
 
-def _enhancements(session: Session, window: str, decided: str) -> list[ExplainedEnhancement]:
-    """Return the enhancements of the captions of a window and of the one that stands for it, the newest first."""
-    source = GENERATED.format(table="enhanced_captions")
-    made = session.select(GeneratedEnhancement, source, window=window, decided=decided)
-    if not made:
-        return []
-    of_window = "drift_checks WHERE window_id IN ($window, $decided)"
-    checks = group(
-        session.select(DriftCheckRow, of_window, window=window, decided=decided), lambda check: check.enhanced_id
-    )
+def _enhancements(session: Session, windows: Sequence[str]) -> list[ExplainedEnhancement]:
+    """Return the enhancements of the captions of windows, the newest first."""
+    made = _of_windows(session, GeneratedEnhancement, GENERATED.format(table="enhanced_captions"), windows)
+    checked = _of_windows(session, DriftCheckRow, "drift_checks", windows) if made else []
+    checks = group(checked, lambda check: check.enhanced_id)
     explained = []
     for each in sorted(sorted(made, key=lambda each: each.enhanced_id), key=lambda each: each.created_at, reverse=True):
         check = newest_check(checks.get(each.enhanced_id, ()))
-        checked = {} if check is None else {
+        verdict = {} if check is None else {
             "drift": check.status, "drift_reason": check.reason, "evidence": json.loads(check.evidence),
         }  # fmt: skip
-        explained.append(ExplainedEnhancement(**asdict(each), **checked))
+        explained.append(ExplainedEnhancement(**asdict(each), **verdict))
     return explained
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from caption_assets.ledger import backup
 from caption_assets.ledger.database import Ledger
 from caption_assets.pipeline.plan import plan_batches
 from caption_assets.root import RootFolder
@@ -109,10 +110,12 @@ def test_near_is_decided_from_the_ledger_without_decoding(own):
     assert len(windows) == 5, "how windows are collapsed makes no other windows"
 
 
-def test_a_rebuilt_ledger_says_the_same(own):
-    before = table(own)
-    ledger = Ledger(RootFolder.at(own))
-    ledger.rebuild()
-    assert len(ledger.query("SELECT * FROM collapsed_windows")) == 2
-    rerun(own)
+def test_a_ledger_that_is_restored_from_a_backup_says_the_same(own):
+    before, root = table(own), RootFolder.at(own)
+    with Ledger(root).session() as session:
+        backup.write_backup(session, own / "backup")
+    (root.ledger / "ledger.duckdb").unlink()
+    assert backup.restore(root, own / "backup") == []
+    assert query(own, "SELECT count(collapsed_into) AS n FROM captions") == [{"n": 2}]
+    assert rerun(own).work == {}
     assert table(own) == before

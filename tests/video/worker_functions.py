@@ -39,6 +39,11 @@ def main_file(_):
 def note_and_sleep(path):
     path.write_text(str(os.getpid()))
     time.sleep(60)
+    path.write_text("slept to the end")
+
+
+def end_at_once(_):
+    os._exit(1)
 
 
 def take_too_long(_):
