@@ -561,45 +561,54 @@ NOTHING_KEPT: Mapping[str, Any] = dict.fromkeys(
 )  # fmt: skip
 
 
+def changed(row: CaptionRow, changes: Mapping[str, Any]) -> CaptionRow:
+    """Return the row with `changes`; the row itself where it is so already, which is usual and cheaper."""
+    return row if all(getattr(row, name) == value for name, value in changes.items()) else replace(row, **changes)
+
+
 def decided(row: CaptionRow, decision: Decision | None, candidates: Mapping[str, KeptCandidate]) -> CaptionRow:
     """Return the row of a window with the captions that the decision in force keeps."""
     damaged = row.status == "window_error"
-    row = replace(row, n_candidates=0, **NOTHING_KEPT)
+    changes: dict[str, Any] = {"n_candidates": 0, **NOTHING_KEPT}
     if not damaged:
-        row = replace(row, status="not_captioned", error=None)
+        changes |= {"status": "not_captioned", "error": None}
     if decision is None:
-        return replace(row, duplicate_of=row.collapsed_into)
+        return changed(row, {**changes, "duplicate_of": row.collapsed_into})
     first = decision.verdicts[0]
-    row = replace(
-        row,
-        duplicate_of=None if first.window_id == row.window_id else first.window_id,
-        n_candidates=len(decision.verdicts),
-        decision_id=first.decision_id,
-        policy=first.policy,
-        decided_by=first.decided_by,
-    )
+    changes |= {
+        "duplicate_of": None if first.window_id == row.window_id else first.window_id,
+        "n_candidates": len(decision.verdicts),
+        "decision_id": first.decision_id,
+        "policy": first.policy,
+        "decided_by": first.decided_by,
+    }
     kept = [candidates[name] for name in decision.kept if name in candidates]
-    if not kept:
-        if damaged:
-            return row
-        reasons = ", ".join(sorted({verdict.reason_code for verdict in decision.verdicts}))
-        return replace(row, status="no_valid_candidate", error=f"every candidate was dropped: {reasons}")
-    best = kept[0]
-    return replace(
-        row,
-        status=row.status if damaged else "captioned",
-        caption=best.text,
-        captions=[candidate.text or "" for candidate in kept],
-        candidate_id=best.candidate_id,
-        candidate_ids=[candidate.candidate_id for candidate in kept],
-        caption_status=best.status,
-        is_current=is_current_decision(row, decision),
-        reason_code=next(each.reason_code for each in decision.verdicts if each.candidate_id == best.candidate_id),
-        caption_recipe_id=best.recipe_id,
-        **{name: getattr(best, name) for name in MADE_BY},
-        seed=best.seed,
-        caption_stage=best.stage,
-    )
+    if kept:
+        best = kept[0]
+        reasons = {verdict.candidate_id: verdict.reason_code for verdict in decision.verdicts}
+        changes |= {
+            "status": row.status if damaged else "captioned",
+            "caption": best.text,
+            "captions": [candidate.text or "" for candidate in kept],
+            "candidate_id": best.candidate_id,
+            "candidate_ids": [candidate.candidate_id for candidate in kept],
+            "caption_status": best.status,
+            "is_current": is_current_decision(row, decision),
+            "reason_code": reasons[best.candidate_id],
+            "caption_recipe_id": best.recipe_id,
+            **{name: getattr(best, name) for name in MADE_BY},
+            "seed": best.seed,
+            "caption_stage": best.stage,
+        }
+    elif not damaged:
+        dropped_for = ", ".join(sorted({verdict.reason_code for verdict in decision.verdicts}))
+        changes |= {"status": "no_valid_candidate", "error": f"every candidate was dropped: {dropped_for}"}
+    return changed(row, changes)
+
+
+NOTHING_ENHANCED: Mapping[str, Any] = dict.fromkeys(
+    ("enhanced_caption", "enhanced_status", "enhanced_reason", "drift", "enhance_recipe_id")
+)
 
 
 @dataclass(frozen=True)
@@ -649,29 +658,33 @@ def enhanced(
 
     enhancements, checks: those of the kept candidate, whatever their recipes.
     """
-    plain = replace(
-        row, enhanced_caption=None, enhanced_status=None, enhanced_reason=None, drift=None, enhance_recipe_id=None
-    )
-    if rule is None:
-        return plain
+    return changed(row, {**NOTHING_ENHANCED, **(_enhancement(row, rule, enhancements, checks) if rule else {})})
+
+
+def _enhancement(
+    row: CaptionRow, rule: EnhanceRule, enhancements: Iterable[EnhancedRow], checks: Iterable[DriftCheckRow]
+) -> dict[str, Any]:
     text = best_attempt(each for each in enhancements if each.recipe_id == rule.recipe_id)
     if text is None:
         skip = skip_reason(row, row.caption_status)
-        return replace(plain, enhanced_status="skipped", enhanced_reason=skip) if skip else plain
+        return {"enhanced_status": "skipped", "enhanced_reason": skip} if skip else {}
     check = newest_check(
         each for each in checks if (each.enhanced_id, each.recipe_id) == (text.enhanced_id, rule.drift_recipe_id)
     )
-    plain = replace(plain, enhance_recipe_id=rule.recipe_id, drift=check.status if check else None)
+    status, caption, reason = text.status, text.text, check.reason if check else None
     if text.status not in ("ok", "truncated"):
-        return replace(plain, enhanced_status=text.status, enhanced_reason=text.error)
-    status, caption = text.status, text.text
-    if rule.on_drift == "fallback" and (check is None or check.status == "drifted"):
+        caption, reason = None, text.error
+    elif rule.on_drift == "fallback" and (check is None or check.status == "drifted"):
         status, caption = "unchecked" if check is None else "fallback", row.caption
     elif rule.on_drift == "flag" and check is not None and check.status == "drifted":
         status = "flagged"
-    return replace(
-        plain, enhanced_status=status, enhanced_caption=caption, enhanced_reason=check.reason if check else None
-    )
+    return {
+        "enhance_recipe_id": rule.recipe_id,
+        "drift": check.status if check else None,
+        "enhanced_status": status,
+        "enhanced_caption": caption,
+        "enhanced_reason": reason,
+    }
 
 
 def previews_by_folder(previews: Iterable[PreviewRow]) -> list[PreviewRow]:
@@ -695,9 +708,11 @@ def shown_preview(previews: Iterable[PreviewRow], recipe: str | None) -> Preview
 def previewed(row: CaptionRow, preview: PreviewRow | None) -> CaptionRow:
     """Return the row of a window with its preview."""
     shown = preview if preview and preview.status == "ok" else None
-    return replace(
+    return changed(
         row,
-        preview_path=shown.uri if shown else None,
-        poster_path=shown.poster_uri if shown else None,
-        preview_recipe_id=preview.recipe_id if preview else None,
+        {
+            "preview_path": shown.uri if shown else None,
+            "poster_path": shown.poster_uri if shown else None,
+            "preview_recipe_id": preview.recipe_id if preview else None,
+        },
     )
