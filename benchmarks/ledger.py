@@ -206,7 +206,7 @@ def write_rows(folder: Path, size: Size) -> int:
         caption_recipe_of(SETTINGS),
         retention_recipe(SETTINGS),
     ]
-    recipes = {recipe.kind: recipe.recipe_id for recipe in chosen}
+    recipes: dict[str, RecipeId] = {recipe.kind: recipe.recipe_id for recipe in chosen}
     total = 0
 
     def write(table: str, batch: str, rows: pl.DataFrame) -> None:

@@ -3,10 +3,10 @@
     uploads/<batch>/...                              read only
     frames/<batch>/<window>.<pack>.parquet           packed sampled frames, deletable, rebuilt on demand
     previews/<batch>/<window>.webp                   with a poster <window>.jpg
-    ledger/ledger.duckdb                             what happened, and the captions that are served now
+    ledger/ledger.duckdb                             what happened, and what is so now
     exports/<batch>/...
 
-A frame's pack or a preview may be deleted; the ledger may not.
+Packed frames and previews may be deleted; the database may not, unless there is a backup of it.
 """
 
 import hashlib
@@ -52,7 +52,7 @@ class RootFolder:
 
     @property
     def ledger(self) -> Path:
-        """Folder of the ledger: database, lock and locks of batches."""
+        """Folder of the ledger: the database and its locks."""
         return self.path / "ledger"
 
     def batch_lock(self, batch: str) -> Path:

@@ -6,6 +6,7 @@ import pytest
 
 from caption_assets.ids import ClipId, WindowId
 from caption_assets.ledger.schema import CaptionRow, DuplicateRow
+from caption_assets.pipeline import claims
 from caption_assets.settings import Settings
 from caption_assets.settings.recipes import dedupe_recipe
 
@@ -56,6 +57,12 @@ def test_a_collapsed_window_needs_no_captions_and_shows_those_of_the_other(story
     assert story.served() == dict.fromkeys((one, two, three), (text, True))
     assert showing_another(story) == {two: one, three: one}
     assert [(row.status, row.captions, row.n_candidates) for row in story.rows()] == [("captioned", [text], 1)] * 3
+    check_claims(story)
+
+
+def check_claims(story: Story) -> None:
+    for claim in (claims.windows_have_candidates, claims.one_decision_per_candidate):
+        assert story.ledger.read(claim, "b") == []
 
 
 def test_a_collapsed_window_follows_the_other_through_a_changed_prompt(story: Story, clip: ClipId) -> None:
@@ -100,6 +107,7 @@ def test_a_window_whose_own_candidates_all_failed_shows_the_others(story: Story,
     collapse(story, [two], one)
     assert story.served()[two] == story.served()[one]
     assert two not in story.missing()
+    assert story.ledger.read(claims.one_decision_per_candidate, "b") == []
 
 
 def test_a_failure_of_the_other_leaves_both_without_a_caption_and_one_of_them_missing(
@@ -111,6 +119,8 @@ def test_a_failure_of_the_other_leaves_both_without_a_caption_and_one_of_them_mi
     story.decide(A)
     assert story.served() == {}
     assert story.missing() == [one]
+    [fault] = story.ledger.read(claims.windows_have_candidates, "b")
+    assert (fault.path, fault.window_index, fault.fault) == ("clip.mp4", 0, "1 candidates are missing")
     story.answer(story.candidates(one, A, ["empty"], attempt=2))
     story.decide(A)
     assert story.missing() == []
@@ -163,6 +173,15 @@ def test_where_the_other_window_is_not_there_the_window_is_captioned_itself(stor
     _, two, _ = story.windows()
     collapse(story, [two], WindowId("w-gone"))
     assert two in story.missing()
+
+
+def test_a_chain_is_a_fault_that_the_check_names(story: Story, clip: ClipId) -> None:
+    one, two, three = story.windows()
+    collapse(story, [two], one)
+    collapse(story, [three], two)
+    story.caption(A)
+    [fault] = story.ledger.read(claims.windows_have_candidates, "b")
+    assert (fault.window_index, fault.fault) == (2, f"it is collapsed into {two}, which is collapsed itself")
 
 
 def test_a_clip_that_is_taken_down_takes_its_duplicates_along(story: Story, clip: ClipId) -> None:

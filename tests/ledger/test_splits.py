@@ -1,12 +1,15 @@
 """Files that are split into clips: which clips a batch has, which it shows meanwhile, and how it goes back."""
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 
 from caption_assets import ids
 from caption_assets.ids import ClipId
 from caption_assets.ledger import captions
+from caption_assets.ledger.schema import ClipRow, ClipSetRow
+from caption_assets.pipeline import claims
 
 from .story import Story, settings
 
@@ -142,6 +145,7 @@ def test_the_newest_whole_set_counts_where_a_file_was_split_twice(story: Story) 
     assert clips(story) == newest
     story.split(clip, [10, 20, 30], SCENES, lose=2)
     assert clips(story) == newest, "one that is not all there does not count"
+    assert story.ledger.read(claims.clips_partition_files, "b") == []
 
 
 def test_batches_split_the_same_file_each_in_its_way(story: Story, whole: ClipId) -> None:
@@ -166,6 +170,7 @@ def test_a_takedown_of_a_file_hides_its_clips_and_one_of_a_clip_only_that(story:
     story.take_down("clip", parts[1])
     assert clips(story) == [parts[0], parts[2]]
     assert len(story.served()) == 2
+    assert story.ledger.read(claims.clips_partition_files, "b") == []
     story.take_down("clip", clip)
     assert (clips(story), story.served(), story.count("batch_clips")) == ([], {}, 0)
 
@@ -212,3 +217,18 @@ def test_the_table_names_the_file_and_gives_times_in_the_clip_and_in_the_file(st
     for row in rows:
         assert (row.clip_path, row.source_clip_id, row.original_caption) == ("film.mp4", clip, "a dog")
         assert row.clip_start_s == row.clip_start_frame / 25
+
+
+def test_a_gap_between_clips_is_found(story: Story) -> None:
+    story.use(STRIDE)
+    clip = story.upload("film")
+    story.split(clip, [256, 512], STRIDE)
+    [bad] = story.ledger.select(ClipRow, "clips WHERE source_start_frame = 256")
+    [manifest] = story.ledger.select(ClipSetRow, "clip_sets")
+    first, _, last = manifest.clip_ids
+    story.commit(
+        replace(bad, clip_id="c-short", source_start_frame=300, n_frames=212),
+        replace(manifest, clip_ids=[first, "c-short", last], **story.made()),
+    )
+    [fault] = story.ledger.read(claims.clips_partition_files, "b")
+    assert (fault.path, fault.fault) == ("film.mp4", "the frames 256 to 299 are left out")

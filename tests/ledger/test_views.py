@@ -1,9 +1,13 @@
 """What a batch shows, told as stories: what is missing, what is served, what is hidden."""
 
+from dataclasses import replace
+
 import pytest
 
 from caption_assets.ids import ClipId
 from caption_assets.ledger import captions
+from caption_assets.ledger.schema import ClipRow
+from caption_assets.pipeline import claims
 from caption_assets.pipeline.caption_work import read_caption_work
 from caption_assets.settings import Settings
 from caption_assets.settings.recipes import caption_recipe, retention_recipe, window_recipe
@@ -292,7 +296,7 @@ def test_more_candidates_make_a_new_decision_over_all_of_them(story: Story) -> N
     assert story.decide(A) == 1
     assert len(story.served()) == 1
     assert story.count("retention_decisions") == 3
-    assert story.row(window).n_candidates == 2, "the decision in force judges every candidate once"
+    assert story.ledger.read(claims.one_decision_per_candidate, "b") == []
 
 
 def test_another_reference_caption_decides_again(story: Story) -> None:
@@ -367,6 +371,15 @@ def test_a_file_that_went_bad_leaves_the_batch(story: Story) -> None:
     story.quarantine("x.mp4")
     assert held(story) == []
     assert story.ledger.query("SELECT status FROM live_uploads") == [{"status": "quarantined"}]
+
+
+def test_the_newest_facts_of_a_clip_count(story: Story) -> None:
+    clip = story.upload("clip", frames=100)
+    first = story.clip(clip)
+    story.commit(replace(first, recipe_id="r-newer", n_frames=99, created_at=story.now.replace(year=2027)))
+    story.commit(replace(first, recipe_id="r-older", n_frames=98, created_at=story.now.replace(year=2025)))
+    facts = captions.clip_facts(story.ledger.select(ClipRow, "clips"))
+    assert {name: row.n_frames for name, row in facts.items()} == {clip: 99}
 
 
 def test_an_original_caption_is_a_candidate_of_its_own_recipe(story: Story) -> None:
