@@ -8,7 +8,7 @@ Caption files, as `caption-assets run` does, and read the result:
 
     root = RootFolder.at("./data")
     run_batch(["clips"], "demo", "signal", root, Settings.load())      # 0: every window has its caption
-    Ledger(root).query("SELECT window_id, text FROM captions")         # or root.exports("demo") / "captions.parquet"
+    Ledger(root).query("SELECT window_id, caption FROM captions")      # or root.exports("demo") / "captions.parquet"
 
 Settings are checked when they are made, and never change:
 
