@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -38,8 +38,6 @@ from caption_assets.uploads.link import UploadError
 
 if TYPE_CHECKING:
     from caption_assets.pipeline.report import BatchStatus
-
-FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 root_option = click.option("--root", type=str, default=None, help="Root folder; else CAPTION_ASSETS_ROOT, else ./data.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

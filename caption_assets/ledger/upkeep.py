@@ -28,9 +28,6 @@ from caption_assets.ledger.schema import (
 )
 from caption_assets.ledger.store import Session
 
-PLACING = ("split", "window", "dedupe", "caption")
-"""Kinds of recipes that decide which windows a batch shows, and what is wanted of them."""
-
 OF_BATCH = "SELECT clip_id FROM uploads WHERE batch = $batch AND clip_id IS NOT NULL"
 CLIPS_OF_BATCH = f"SELECT clip_id FROM clips WHERE clip_id IN ({OF_BATCH}) OR source_clip_id IN ({OF_BATCH})"
 WINDOWS_OF_BATCH = f"SELECT window_id FROM windows WHERE clip_id IN ({CLIPS_OF_BATCH})"

@@ -45,11 +45,6 @@ class ClipPlace:
     frames: FrameRange | None = None
     files: Sequence[ClipFile] = ()
 
-    @property
-    def first_frame(self) -> int:
-        """The clip's first frame, counted from the file's."""
-        return self.frames.start if self.frames is not None else 0
-
 
 @dataclass(frozen=True)
 class WindowFrames:
