@@ -3,7 +3,7 @@
 # make ui      the Dagster UI on http://127.0.0.1:3000
 # make fuzz    damage 500 copies of the demo clips and read them; FILES=2000 SEED=7 for others
 # make check   lint and types, as CI runs them
-# make bench-video     how fast windows are cut, against the decoder alone and the way of the peers
+# make bench-video     how fast windows are cut, against the decoder alone and the way of the peers; PARTS="cores memory"
 # make bench-previews  what previews cost and how they look, against the ffmpeg program
 # make bench-engines   output tokens a second through the platform, over vLLM alone on the same inputs
 # make bench-ledger    what the ledger costs with a million windows; ten minutes and 4 GB in the temporary folder
@@ -45,10 +45,10 @@ check: .venv/installed-dev
 	$(BIN)/python docs/make_reference.py --check
 
 bench-video: .venv/installed
-	$(BIN)/python benchmarks/video.py
+	$(BIN)/python -m benchmarks.video $(PARTS)
 
 bench-previews: .venv/installed
-	$(BIN)/python benchmarks/previews.py --rounds 3
+	$(BIN)/python -m benchmarks.previews
 
 bench-engines: .venv/installed-dev .venv/installed-vllm
 	$(BIN)/python -m benchmarks.engines

@@ -32,14 +32,16 @@ import simplejpeg
 
 from caption_assets.cores import usable_cores
 from caption_assets.engines.devices import has_cuda
+from caption_assets.engines.dispatcher import stream
 from caption_assets.engines.families import FrameShape, family_of
 from caption_assets.engines.protocol import EngineSpec, Message, PackedFrames, Request
-from caption_assets.engines.vllm import VllmEngine, frames_metadata, sampling_params
+from caption_assets.engines.vllm import VllmEngine, frames_metadata
 from caption_assets.engines.vllm_arguments import (
     engine_arguments,
     installed_version,
     prepare_environment,
     processor_threads,
+    sampling_params,
 )
 from caption_assets.settings.groups import CaptionSettings
 from caption_assets.video.budget import fit_resolution
@@ -152,7 +154,7 @@ def platform(spec: EngineSpec, load: Load) -> Iterator[Side]:
     def answer(number: int) -> tuple[int, int]:
         requests = requests_of(load, number)
         with timed(answer):
-            made = list(engine.stream(requests))
+            made = list(stream(engine, requests))
         faults = [completion.error for completion in made if completion.error]
         if faults:
             raise SystemExit(f"the engine failed: {faults[0]}")
@@ -173,7 +175,7 @@ def processor(spec: EngineSpec, load: Load, rounds: int) -> None:
     vllm.MOST_PROCESSOR_THREADS = 1  # here each number is set by itself
     os.environ.pop("OMP_NUM_THREADS", None)
     engine = VllmEngine(spec, {})
-    prompts = [engine._prepare(request).prompt for request in requests_of(load, 0)]
+    prompts = [engine._prepare(request).inputs for request in requests_of(load, 0)]
     cores = usable_cores()
     print(f"{load.frames} frames of {load.width}x{load.height}, vLLM {installed_version()}, {cores} cores\n")
     try:
@@ -184,7 +186,7 @@ def processor(spec: EngineSpec, load: Load, rounds: int) -> None:
                     for prompt in prompts:
                         fresh = {**prompt, "multi_modal_uuids": {"video": [f"{threads}/{number}/{len(taken)}"]}}
                         started = time.perf_counter()
-                        engine._call(engine._render(fresh))
+                        engine._portal.call(engine._render, fresh)
                         taken.append(time.perf_counter() - started)
             warm = taken[len(prompts) :]
             print(f"{threads} threads: {1000 * statistics.median(warm):.0f} ms a window")

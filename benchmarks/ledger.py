@@ -1,11 +1,12 @@
-"""What the ledger costs with a million windows and four million candidates. Prints a Markdown table.
+"""What the ledger costs when it is large. Prints a Markdown table.
 
-    make bench-ledger
+    python -m benchmarks.ledger [--size BATCHES CLIPS WINDOWS CANDIDATES] [--rounds 3] [--folder DIR]
 
-The rows are synthetic but of full width and with real ids. They are written by the part writer of the product, in a
-part per batch and table, and brought in by `Ledger.rebuild`. Every question is asked as the command or the stage that
-needs it asks, the opening of the file included, each in one process that has asked it once before; the figure is the
-median of the rounds. Works in a temporary folder, about 4 GB at the full size.
+The rows are synthetic, but of full width and with real ids. They are written as Parquet, in a file per batch and table,
+and brought in by `restore`. Every question is asked as the command or the asset that needs it asks, the opening of the
+ledger included, in one process that has asked it once before; the figure is the median of the rounds. By default there
+are 100,000 windows, which takes about two minutes; `--size 200 1000 5 4` makes the million that the limits are for,
+takes about fifteen and needs 6 GB in the temporary folder. What is going on is said on standard error.
 """
 
 import argparse
@@ -17,11 +18,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,16 @@ import polars as pl
 from caption_assets import ids
 from caption_assets.engines.protocol import EngineSpec
 from caption_assets.engines.registry import ENGINES
-from caption_assets.ids import ClipId, RecipeId, WindowId
-from caption_assets.ledger import parts
+from caption_assets.exchange.table import read_table
+from caption_assets.ids import ClipId, RecipeId
+from caption_assets.ledger import upkeep
+from caption_assets.ledger.backup import restore
 from caption_assets.ledger.database import Ledger
-from caption_assets.ledger.schema import TABLES
+from caption_assets.ledger.schema import TABLES, CandidateRow, CaptionRow, DecisionRow, Record, polars_types
+from caption_assets.pipeline.caption_work import CaptionWork, read_caption_work
 from caption_assets.pipeline.plan import plan_batches
-from caption_assets.pipeline.stage_run import recipe_rows
+from caption_assets.pipeline.report import batch_status
+from caption_assets.pipeline.stage_run import active_row, recipe_rows
 from caption_assets.pipeline.why import explain
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
@@ -44,7 +49,6 @@ from caption_assets.settings.recipes import (
     Recipe,
     caption_recipe,
     clip_recipe,
-    enhance_recipe,
     retention_recipe,
     split_recipe,
     window_recipe,
@@ -53,13 +57,21 @@ from caption_assets.settings.recipes import (
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RUN = "bench"
 SAMPLED = 16
+"""Frames that are sampled from a window."""
 WINDOW_FRAMES = 256
 SETTINGS = Settings.of({"caption.caption_num": 4, "caption.prompt_text": "Describe the video."})
-OTHER_PROMPT = Settings.of({"caption.caption_num": 4, "caption.prompt_text": "Describe the video for a blind person."})
-FEW = 20
-"""Candidates in a small part."""
-QUIET_S = 5.0
-"""How long the reader is timed before the compaction."""
+OTHER_PROMPT = Settings.of({"caption.caption_num": 4, "caption.prompt_text": "Describe the video to a blind person."})
+COMMITTED = 512
+"""Candidates in a commit."""
+LIMITS: Mapping[str, float] = {
+    "plan a batch that is done": 0.5,
+    "plan a batch after a new prompt": 0.5,
+    "why": 0.3,
+    "plan of everything": 20.0,
+    "what-if of a new prompt": 20.0,
+}
+"""Seconds, for a million windows."""
+MEMORY_LIMIT_MB = 1500
 TEXT = (
     "a person walks along the street while cars pass behind them and the light changes from left to right over the "
     "water near tall green trees under a grey sky with slow camera movement"
@@ -87,7 +99,12 @@ class Size:
         return self.batches * self.clips * self.windows
 
 
-def identity(settings: Settings) -> Recipe:
+def say(text: str) -> None:
+    """Tell on standard error what is going on."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def caption_recipe_of(settings: Settings) -> Recipe:
     """Return the caption recipe of `settings` under the embedded engine."""
     return caption_recipe(settings, ENGINES["signal"].identify(EngineSpec.for_captions(settings)))
 
@@ -97,13 +114,16 @@ def batch_name(number: int) -> str:
     return f"batch-{number:04}"
 
 
+# The rows.
+
+
 def frame(table: str, number: int, columns: Mapping[str, Any]) -> pl.DataFrame:
     """Return rows of `table`, made in hour `number`: `columns` as given, what else may not be NULL filled in."""
     length = max(len(value) for value in columns.values() if isinstance(value, list | np.ndarray))
     made = {"run_id": RUN, "created_at": NOW + timedelta(hours=number)}
     series = []
     for column in TABLES[table].columns:
-        dtype = TABLES[table].polars_schema[column.name]
+        dtype = polars_types()[column.type]
         value = columns.get(column.name, made.get(column.name, None if column.nullable else FILLERS.get(column.type)))
         if isinstance(value, np.ndarray):
             series.append(pl.Series(column.name, value).cast(dtype))
@@ -177,252 +197,221 @@ def rows_of_batch(number: int, size: Size, recipes: Mapping[str, RecipeId]) -> I
     })  # fmt: skip
 
 
-def write_parts(root: RootFolder, size: Size) -> int:
-    """Write the parts of a ledger, and return how many rows they have."""
-    chosen = [clip_recipe(SETTINGS), split_recipe(SETTINGS), window_recipe(SETTINGS), identity(SETTINGS),
-              retention_recipe(SETTINGS)]  # fmt: skip
-    recipes = {recipe.kind: recipe.recipe_id for recipe in chosen}
-    folder, total = root.ledger / "parts", 0
+def write_rows(folder: Path, size: Size) -> int:
+    """Write the rows of a ledger as Parquet below `folder`, and return how many there are."""
+    chosen = [
+        clip_recipe(SETTINGS),
+        split_recipe(SETTINGS),
+        window_recipe(SETTINGS),
+        caption_recipe_of(SETTINGS),
+        retention_recipe(SETTINGS),
+    ]
+    recipes: dict[str, RecipeId] = {recipe.kind: recipe.recipe_id for recipe in chosen}
+    total = 0
 
     def write(table: str, batch: str, rows: pl.DataFrame) -> None:
         nonlocal total
         total += rows.height
-        temporary = parts.write_temporary_part(parts.part_folder(folder, table, batch), rows)
-        temporary.rename(temporary.with_name(f"{RUN}{parts.PART_SUFFIX}"))
+        path = folder / table / batch / f"{RUN}.parquet"
+        path.parent.mkdir(parents=True)
+        rows.write_parquet(path, compression="zstd")
 
     for number in range(size.batches):
+        if number % 20 == 0:
+            say(f"writing rows of batch {number} of {size.batches}")
         batch = batch_name(number)
-        current: dict[str, list[parts.Row]] = {"prompts": [], "recipes": [], "active_recipes": []}
-        for recipe in chosen:
-            for table, rows in recipe_rows(recipe, batch, RUN, RUN).items():
-                if number == 0 or table == "active_recipes":
-                    current[table] += rows
-        for table, rows in current.items():
-            if rows:
-                write(table, batch, parts.as_frame(TABLES[table], rows))
+        if number == 0:
+            for row in (row for recipe in chosen for row in recipe_rows(recipe, RUN)):
+                write(row.table.name, row_id(row), frame_of(row.table.name, [row]))
+        current = [active_row(recipe, batch, RUN, RUN) for recipe in chosen]
+        write("active_recipes", batch, frame_of("active_recipes", current))
         for table, made in rows_of_batch(number, size, recipes):
             write(table, batch, made)
     return total
 
 
-def median_s(ask: Callable[[], object], rounds: int) -> float:
-    """Return the median seconds of `rounds` calls, after one that does not count."""
+def frame_of(table: str, rows: Sequence[Record]) -> pl.DataFrame:
+    """Return rows that the product made."""
+    names = [column.name for column in TABLES[table].columns]
+    return frame(table, 0, {name: [getattr(row, name) for row in rows] for name in names})
+
+
+def row_id(row: Record) -> str:
+    """Return the first column of a row's key."""
+    return str(getattr(row, row.table.key[0]))
+
+
+# What is measured.
+
+
+def median_s(ask: Callable[[], object], rounds: int) -> tuple[float, float]:
+    """Return the median seconds of `rounds` calls, after one that does not count, by the clock and of CPU."""
     ask()
-    taken = []
+    clock, cpu = [], []
     for _ in range(rounds):
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         ask()
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
+        clock.append(time.perf_counter() - start)
+        cpu.append(time.process_time() - cpu_start)
+    return statistics.median(clock), statistics.median(cpu)
 
 
-def peak_bytes() -> int:
-    """Return the most memory that this process has had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak_mb() -> float:
+    """Return the most memory that this process has had, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
-def rebuild(root: RootFolder) -> None:
-    """Rebuild, and print `seconds rows bytes`."""
+def restore_rows(root: RootFolder, rows: Path) -> None:
+    """Restore, and print `seconds CPU-seconds MB`."""
     start = time.perf_counter()
-    made = Ledger(root).rebuild()
-    assert not made.unreadable, made.unreadable
-    print(time.perf_counter() - start, sum(made.rows.values()), peak_bytes())
+    unreadable = restore(root, rows)
+    assert not unreadable, unreadable
+    print(time.perf_counter() - start, time.process_time(), peak_mb())
 
 
 def questions(root: RootFolder, size: Size, rounds: int) -> None:
-    """Ask every question and print `name|seconds|what came out`, then the memory."""
-    ledger, other = Ledger(root), identity(OTHER_PROMPT)
+    """Ask every question and print `name|what came out|seconds|CPU seconds|MB`."""
+    ledger, other = Ledger(root), caption_recipe_of(OTHER_PROMPT)
     middle = batch_name(size.batches // 2)
 
-    def ask(name: str, question: Callable[[], Any]) -> None:
-        print(f"{name}|{median_s(question, rounds)}|{question()}", flush=True)
+    def ask(name: str, question: Callable[[], object]) -> None:
+        say(f"{name}, {rounds + 1} times")
+        clock, cpu = median_s(question, rounds)
+        print(f"{name}|{question()}|{clock}|{cpu}|{peak_mb()}", flush=True)
 
-    ask("plan a batch that is done", lambda: len(ledger.named("caption_work", batch=middle)))
-    window = WindowId(
-        ledger.query("SELECT window_id FROM batch_windows WHERE batch = $b LIMIT 1", b=middle)[0]["window_id"]
-    )
-    ask("why", lambda: len((explain(ledger, window) or {})["candidates"]))
-    ask(
-        "what-if of a new prompt",
-        lambda: sum(row["captions"] for row in plan_batches(ledger, OTHER_PROMPT, "signal", None)),
-    )
-    ask("plan of everything as it is", lambda: len(plan_batches(ledger, SETTINGS, "signal", None)))
-    ask("plan of a batch as it is", lambda: len(plan_batches(ledger, SETTINGS, "signal", middle)))
-    ask("status of a batch", lambda: len(ledger.named("status", batch=middle)))
-    ask("status of everything", lambda: len(ledger.named("status", batch=None)))
-    ask("table of a batch", lambda: len(ledger.named("caption_table", batch=middle)))
-    ledger.commit("bench-2", middle, recipe_rows(other, middle, RUN, "bench-2"))
-    ask("plan a batch after a new prompt", lambda: len(ledger.named("caption_work", batch=middle)))
-    overrule(ledger, middle, window)
-    ask("why, overruled and not enhanced", lambda: len((explain(ledger, window) or {})["not_enhanced"]))
-    ask("override that stands", lambda: len(ledger.named("standing_override", window=window)))
-    ask("commit 512 candidates", lambda: commit_candidates(ledger, middle, other))
-    print(f"memory|{peak_bytes()}|")
+    def left_to_do() -> str:
+        work = ledger.read(read_caption_work, middle)
+        return f"{len(work.missing)} windows of {len(work.rows)} to do"
 
+    ask("plan a batch that is done", left_to_do)
+    window = ledger.read(upkeep.batch_rows, middle)[0].window_id
 
-def overrule(ledger: Ledger, batch: str, window: WindowId) -> None:
-    """Have a batch enhanced, and a person keep no caption of a window: it is not enhanced, with the reason."""
-    entry = ENGINES["signal"]
-    recipe = enhance_recipe(SETTINGS, entry.identify(EngineSpec.for_enhancement(SETTINGS)))
-    [candidate, *_] = ledger.named("window_candidates", window=window)
-    row = {
-        "decision_id": "d" + ids.digest(window, "bench"), "candidate_id": candidate["candidate_id"],
-        "window_id": window, "recipe_id": candidate["recipe_id"], "policy_recipe_id": "override",
-        "candidate_set_sha256": "-", "action": "drop",
-        "reason_code": "NOT_CHOSEN_BY_PERSON", "evidence": {}, "policy": "override", "decided_by": "user:bench",
-        "run_id": "bench-3", "created_at": datetime.now(UTC),
+    def explained() -> str:
+        explanation = explain(ledger, window)
+        assert explanation is not None
+        return f"{len(explanation.candidates)} candidates"
+
+    ask("why", explained)
+    ask("status of a batch", lambda: _captioned(ledger, middle))
+    ask("status of everything", lambda: _captioned(ledger, None))
+    ask("caption table of a batch", lambda: f"{len(ledger.read(read_table, middle))} rows")
+    ask("plan of a batch", lambda: _planned(ledger, SETTINGS, middle))
+    ask("plan of everything", lambda: _planned(ledger, SETTINGS, None))
+    ask("what-if of a new prompt", lambda: _planned(ledger, OTHER_PROMPT, None))
+    ledger.commit([*recipe_rows(other, RUN), active_row(other, middle, RUN, RUN)])
+    ask("plan a batch after a new prompt", left_to_do)
+    work = ledger.read(read_caption_work, middle)
+    kinds: Mapping[str, Callable[[Ledger, Sequence[CaptionRow], RecipeId], str]] = {
+        "candidates": _commit_candidates, "decisions": _commit_decisions,
     }  # fmt: skip
-    ledger.commit("bench-3", batch, {**recipe_rows(recipe, batch, RUN, "bench-3"), "retention_decisions": [row]})
+    for kind, commit in kinds.items():
+        done: list[str] = []
+        ask(f"commit {COMMITTED} {kind}", partial(_commit_next, commit, ledger, work, done, other.recipe_id))
 
 
-def commit_candidates(ledger: Ledger, batch: str, recipe: Recipe) -> dict[str, int]:
-    """Commit candidates of the first 512 windows that miss one."""
-    sql = "SELECT window_id FROM batch_windows WHERE batch = $batch ORDER BY window_id LIMIT 512"
-    now, run = datetime.now(UTC), f"bench-{time.time_ns()}"
-    rows = [
-        {
-            "candidate_id": "k" + ids.digest(row["window_id"], run), "task_id": "t", "window_id": row["window_id"],
-            "recipe_id": recipe.recipe_id, "sample_index": 0, "attempt": 1, "stage": 1, "origin": "model",
-            "status": "error", "run_id": run, "created_at": now,
-        }
-        for row in ledger.query(sql, batch=batch)
+def _captioned(ledger: Ledger, batch: str | None) -> str:
+    return f"{sum(row.captioned for row in ledger.read(batch_status, batch)):,} captioned"
+
+
+def _planned(ledger: Ledger, settings: Settings, batch: str | None) -> str:
+    planned = plan_batches(ledger, settings, "signal", batch)
+    return f"{sum(int(str(row['captions'])) for row in planned):,} captions to make"
+
+
+def _commit_next(
+    commit: Callable[[Ledger, Sequence[CaptionRow], RecipeId], str],
+    ledger: Ledger,
+    work: CaptionWork,
+    done: list[str],
+    recipe: RecipeId,
+) -> str:
+    """Commit rows of the next windows of a batch, and add these to those that are `done`."""
+    rows = work.rows[len(done) : len(done) + COMMITTED]
+    assert rows, "a batch has fewer windows than the commits need; use fewer rounds"
+    done += [row.window_id for row in rows]
+    return commit(ledger, rows, recipe)
+
+
+def _commit_candidates(ledger: Ledger, rows: Sequence[CaptionRow], recipe: RecipeId) -> str:
+    """Commit a candidate of each window, as `vl_captions` does every two seconds."""
+    candidates = []
+    for row in rows:
+        task = ids.task_id("caption", row.window_id, recipe)
+        candidates.append(
+            CandidateRow(
+                candidate_id=ids.candidate_id(task, 0, 1), task_id=task, window_id=row.window_id, recipe_id=recipe,
+                sample_index=0, attempt=1, stage=1, origin="model", status="ok", text=TEXT, run_id=RUN,
+                created_at=datetime.now(UTC),
+            )
+        )  # fmt: skip
+    return f"{ledger.commit(candidates)['caption_candidates']} rows"
+
+
+def _commit_decisions(ledger: Ledger, rows: Sequence[CaptionRow], recipe: RecipeId) -> str:
+    """Commit a decision on each window, which changes its row in `captions`."""
+    decisions = [
+        DecisionRow(
+            decision_id="d" + ids.digest(row.window_id, recipe), candidate_id=row.candidate_id or "",
+            window_id=row.window_id, recipe_id=recipe, policy_recipe_id="policy", candidate_set_sha256="-",
+            action="keep", reason_code="BENCH", rank=1, evidence="{}", policy="bench", decided_by="policy", run_id=RUN,
+            created_at=datetime.now(UTC),
+        )
+        for row in rows
     ]  # fmt: skip
-    return ledger.commit(run, batch, {"caption_candidates": rows})
-
-
-def write_small_parts(root: RootFolder, count: int) -> None:
-    """Write `count` parts of a few candidates each, as runs leave them that commit every few seconds, and rebuild."""
-    folder, recipe = parts.part_folder(root.ledger / "parts", "caption_candidates", batch_name(0)), identity(SETTINGS)
-    folder.mkdir(parents=True)
-    windows = [f"w{ids.digest('window', number)}" for number in range(count * FEW)]
-    tasks = [ids.task_id("caption", WindowId(window), recipe.recipe_id) for window in windows]
-    rows = frame("caption_candidates", 0, {
-        "candidate_id": [ids.candidate_id(task, 0, 1) for task in tasks], "task_id": list(tasks), "window_id": windows,
-        "recipe_id": recipe.recipe_id, "attempt": 1, "stage": 1, "origin": "model", "status": "ok", "text": TEXT,
-    })  # fmt: skip
-    for number in range(count):
-        rows.slice(number * FEW, FEW).write_parquet(folder / f"run-{number:05}{parts.PART_SUFFIX}", compression="zstd")
-    assert Ledger(root).rebuild().rows["caption_candidates"] == count * FEW
-
-
-def read_on(root: RootFolder) -> None:
-    """Ask for every row again and again until standard input ends; print `questions longest_s median_s`.
-
-    Raises:
-        AssertionError: an answer lacked a row, or had one more.
-    """
-    ledger = Ledger(root)
-    sql = "SELECT count(*) AS n, bit_xor(hash(candidate_id, text)) AS rows FROM caption_candidates"
-    ask, whole = (lambda: ledger.query(sql)), ledger.query(sql)
-    ended = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
-    print("ready", flush=True)
-    taken: list[float] = []
-    while not taken or not ended.is_set():
-        start = time.perf_counter()
-        assert ask() == whole
-        taken.append(time.perf_counter() - start)
-        time.sleep(0.01)  # one that never stops would hold up the compaction
-    print(len(taken), max(taken), statistics.median(taken))
-
-
-def compact(folder: Path, count: int) -> list[str]:
-    """Compact `count` small parts while another process reads, and return lines of the table."""
-    root = RootFolder.at(folder)
-    write_small_parts(root, count)
-    quiet = _beside_a_reader(root, lambda: time.sleep(QUIET_S))
-    start = time.perf_counter()
-    n, longest_s, median_s = _beside_a_reader(root, lambda: Ledger(root).compact())
-    taken_s = time.perf_counter() - start
-    left = len(parts.all_parts(root.ledger / "parts", "caption_candidates"))
-    assert Ledger(root).rebuild().rows["caption_candidates"] == count * FEW
-    return [
-        f"| compaction of {count:,} parts into {left:,}, while a process reads | - | {taken_s:.1f} s |",
-        f"| longest wait of the reader, who saw every row {n:,.0f} times | - | {longest_s * 1000:,.0f} ms (median "
-        f"{median_s * 1000:,.0f}; without the compaction {quiet[1] * 1000:,.0f}, median {quiet[2] * 1000:,.0f}) |",
-    ]
-
-
-def _beside_a_reader(root: RootFolder, work: Callable[[], object]) -> tuple[float, float, float]:
-    command = [sys.executable, __file__, "--read", str(root.path)]
-    reader = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert reader.stdin is not None and reader.stdout is not None
-    assert reader.stdout.readline() == "ready\n"
-    try:
-        work()
-    finally:
-        said, _ = reader.communicate()
-    assert reader.returncode == 0
-    n, longest_s, median_s = map(float, said.split())
-    return n, longest_s, median_s
+    return f"{ledger.commit(decisions)['retention_decisions']} rows"
 
 
 def in_process(*arguments: str) -> str:
     """Run this file again with `arguments`, so that memory is counted for that alone, and return what it prints."""
-    command = [sys.executable, __file__, *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    command = [sys.executable, "-m", "benchmarks.ledger", *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def table(root: RootFolder, size: Size, rounds: int, rebuilds: int, small_parts: int) -> str:
+def table(root: RootFolder, size: Size, rounds: int) -> str:
     """Build, measure and return the Markdown table."""
-    start = time.perf_counter()
-    total = write_parts(root, size)
-    written_s = time.perf_counter() - start
-    rebuilt = [tuple(map(float, in_process("--rebuild", str(root.path)).split())) for _ in range(rebuilds)]
-    assert all(rows == total for _, rows, _ in rebuilt)
-    seconds, memory = statistics.median(s for s, _, _ in rebuilt), max(peak for _, _, peak in rebuilt)
+    rows = root.path / "rows"
+    total = write_rows(rows, size)
+    say(f"restoring {total:,} rows")
+    clock, cpu, restore_mb = map(float, in_process("--restore", str(rows), "--folder", str(root.path)).split())
     shape = [str(value) for value in (size.batches, size.clips, size.windows, size.candidates)]
-    asked = in_process("--ask", str(root.path), "--rounds", str(rounds), "--size", *shape)
-    found = {name: (float(value), out) for name, value, out in (line.split("|") for line in asked.splitlines())}
-    target = {
-        "plan a batch that is done": 0.05,
-        "plan a batch after a new prompt": 0.05,
-        "why": 0.1,
-        "why, overruled and not enhanced": 0.1,
-        "what-if of a new prompt": 1.5,
-    }
-    asking, _ = found.pop("memory")
+    asked = in_process("--ask", "--folder", str(root.path), "--rounds", str(rounds), "--size", *shape)
+    file_mb = (root.ledger / "ledger.duckdb").stat().st_size / 1e6
     lines = [
-        f"{size.all_windows:,} windows, {size.all_windows * size.candidates:,} candidates, {total:,} rows, written in "
-        f"{written_s:.0f} s; database {Ledger(root).database.stat().st_size / 2**20:,.0f} MiB; "
-        f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores",
+        f"{size.all_windows:,} windows, {size.all_windows * size.candidates:,} candidates, {total:,} rows; a file of "
+        f"{file_mb:,.0f} MB; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores",
         "",
-        "| | target | measured |",
-        "|---|---|---|",
-        f"| rebuild from parts | 200,000 rows/s | {total / seconds:,.0f} rows/s ({seconds:.1f} s) |",
-        f"| memory of the rebuild | 1,500 MB | {memory / 1e6:,.0f} MB |",
+        "| | limit, for a million windows | by the clock | of CPU | peak memory so far |",
+        "|---|---|---|---|---|",
+        f"| restore: {total / clock:,.0f} rows/s | {MEMORY_LIMIT_MB:,} MB | {clock:.0f} s | {cpu:.0f} s | "
+        f"{restore_mb:,.0f} MB |",
     ]
-    for name, (value, out) in found.items():
-        limit = f"{target[name] * 1000:,.0f} ms" if name in target else "-"
-        lines.append(f"| {name} ({out}) | {limit} | {value * 1000:,.0f} ms |")
-    lines.append(f"| memory of all questions | 1,500 MB | {asking / 1e6:,.0f} MB |")
-    return "\n".join([*lines, *compact(root.path / "compaction", small_parts)])
+    for line in asked.splitlines():
+        name, out, clock_s, cpu_s, memory = line.split("|")
+        limit = f"{LIMITS[name]:g} s, {MEMORY_LIMIT_MB:,} MB" if name in LIMITS else "-"
+        times = f"{float(clock_s):.3f} s | {float(cpu_s):.3f} s"
+        lines.append(f"| {name}: {out} | {limit} | {times} | {float(memory):,.0f} MB |")
+    return "\n".join(lines)
 
 
 def main() -> int:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="of each question")
-    parser.add_argument("--rebuilds", type=int, default=3)
-    parser.add_argument("--size", type=int, nargs=4, default=(200, 1000, 5, 4), metavar=("B", "C", "W", "K"),
+    parser.add_argument("--size", type=int, nargs=4, default=(20, 1000, 5, 4), metavar=("B", "C", "W", "K"),
                         help="batches, clips per batch, windows per clip, candidates per window")  # fmt: skip
+    parser.add_argument("--rounds", type=int, default=3, help="of each question")
     parser.add_argument("--folder", type=Path, help="where to work; by default a temporary folder, removed at the end")
-    parser.add_argument("--small-parts", type=int, default=10_000, help="of the compaction")
-    parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--rebuild", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--ask", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--restore", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--ask", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     size = Size(*chosen.size)
-    if chosen.rebuild:
-        rebuild(RootFolder.at(chosen.rebuild))
-    elif chosen.read:
-        read_on(RootFolder.at(chosen.read))
+    if chosen.restore:
+        restore_rows(RootFolder.at(chosen.folder), chosen.restore)
     elif chosen.ask:
-        questions(RootFolder.at(chosen.ask), size, chosen.rounds)
+        questions(RootFolder.at(chosen.folder), size, chosen.rounds)
     else:
         folder = Path(tempfile.mkdtemp(prefix="bench-ledger-", dir=chosen.folder))
         try:
-            print(table(RootFolder.at(folder), size, chosen.rounds, chosen.rebuilds, chosen.small_parts))
+            print(table(RootFolder.at(folder), size, chosen.rounds))
         finally:
             shutil.rmtree(folder)
     return 0

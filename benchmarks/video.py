@@ -1,9 +1,16 @@
 """How fast windows are cut, against the decoder alone and against the way of the peers. Prints Markdown tables.
 
-    make bench-video
+    python -m benchmarks.video [PART...] [--all] [--seconds 40] [--runs 5]
 
+- speed: windows, with and without previews, against decoding every frame.
+- peers: the same against a decode for each window and the ffmpeg program for each file and preview.
+- cores: two workers against one.
+- memory: peak memory of long films and of many clips. The films take minutes to encode.
+
+The first two parts run by default, which takes about three minutes on two cores; `--all` measures all films.
 Films are made once from the clips in `clips/`. CPU is user and system time with that of children, rate is by the clock;
 the runs to compare take turns, and what is shown is the median of the runs and the median of the ratios of each turn.
+What is going on is said on standard error.
 """
 
 import argparse
@@ -27,7 +34,7 @@ from caption_assets.ids import RecipeId
 from caption_assets.settings.groups import ClipSettings, PreviewSettings, WindowSettings
 from caption_assets.video.decode import decode_frames
 from caption_assets.video.pack import PackRule, pack_path, plan_clip, read_pack
-from caption_assets.video.preview import make_preview
+from caption_assets.video.previews import make_preview
 from caption_assets.video.probe import ClipFacts, probe_clip
 from caption_assets.video.to_rgb import UprightScaler
 from caption_assets.video.window_job import CutJob, CutWindow, FileClip, cut_clip
@@ -35,6 +42,8 @@ from caption_assets.video.workers import WorkerFailure, map_clips
 
 CLIPS = Path(__file__).parents[1] / "clips"
 PREVIEW_HEIGHT = 240
+DEFAULT_PARTS = ("speed", "peers")
+STARTED = time.perf_counter()
 
 
 @dataclass(frozen=True)
@@ -44,48 +53,72 @@ class Film:
     name: str
     clip: str
     size: tuple[int, int]
-    seconds: int
     encode: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is measured: `runs` turns over films of so many `seconds`, which are kept in `folder`."""
+
+    folder: Path
+    runs: int
+    seconds: int
+    all_films: bool
 
 
 X264 = ("-c:v", "libx264", "-preset", "medium", "-crf", "23")
 FILMS = (
-    Film("h264_720p.mp4", "bigbuckbunny.mp4", (1280, 720), 40, X264),
-    Film("h264_1080p.mp4", "bigbuckbunny.mp4", (1920, 1080), 40, X264),
-    Film("h264_720p_water.mp4", "ocean.mp4", (1280, 720), 40, X264),
-    Film("h264_1080p_water.mp4", "ocean.mp4", (1920, 1080), 40, X264),
-    Film("h264_720p_no_b.mp4", "bigbuckbunny.mp4", (1280, 720), 40, (*X264, "-bf", "0")),
-    Film("hevc_720p.mp4", "bigbuckbunny.mp4", (1280, 720), 20, ("-c:v", "libx265", "-preset", "fast")),
-    Film("mpeg2_480p.mpg", "bigbuckbunny.mp4", (854, 480), 40, ("-c:v", "mpeg2video", "-b:v", "3M", "-bf", "2")),
-    Film("vp8_480p.webm", "bigbuckbunny.mp4", (854, 480), 40, ("-c:v", "libvpx", "-b:v", "1M", "-cpu-used", "5")),
+    Film("h264_720p.mp4", "bigbuckbunny.mp4", (1280, 720), X264),
+    Film("h264_1080p.mp4", "bigbuckbunny.mp4", (1920, 1080), X264),
+    Film("mpeg2_480p.mpg", "bigbuckbunny.mp4", (854, 480), ("-c:v", "mpeg2video", "-b:v", "3M", "-bf", "2")),
+    Film("h264_720p_water.mp4", "ocean.mp4", (1280, 720), X264),
+    Film("h264_1080p_water.mp4", "ocean.mp4", (1920, 1080), X264),
+    Film("h264_720p_no_b.mp4", "bigbuckbunny.mp4", (1280, 720), (*X264, "-bf", "0")),
+    Film("hevc_720p.mp4", "bigbuckbunny.mp4", (1280, 720), ("-c:v", "libx265", "-preset", "fast")),
+    Film("vp8_480p.webm", "bigbuckbunny.mp4", (854, 480), ("-c:v", "libvpx", "-b:v", "1M", "-cpu-used", "5")),
 )
-LONG_FILMS = (
-    Film("long_1080p.mp4", "ocean.mp4", (1920, 1080), 600, ("-c:v", "libx264", "-preset", "ultrafast", "-crf", "28")),
-    Film("long_2160p.mp4", "ocean.mp4", (3840, 2160), 60, ("-c:v", "libx264", "-preset", "ultrafast", "-crf", "28")),
-)
+FEW = 3
+"""Films that are measured without `--all`, the first ones."""
+
+FAST_X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-crf", "28")
+LONG_FILMS = {
+    Film("long_1080p.mp4", "ocean.mp4", (1920, 1080), FAST_X264): 600,
+    Film("long_2160p.mp4", "ocean.mp4", (3840, 2160), FAST_X264): 60,
+}
+"""Films for the part `memory`, and the seconds of each."""
 
 
 def main() -> None:
     """Run the parts that are asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--runs", type=int, default=5)
+    parts = {"speed": speed, "peers": peers, "cores": cores, "memory": memory}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"{', '.join(parts)}; by default {' and '.join(DEFAULT_PARTS)}"
+    )
+    parser.add_argument("--all", action="store_true", help=f"all {len(FILMS)} films, not just the first {FEW}")
+    parser.add_argument("--seconds", type=int, default=20, help="length of a film")
+    parser.add_argument("--runs", type=int, default=3, help="turns that count, after one to warm up")
     parser.add_argument("--films", type=Path, default=Path(tempfile.gettempdir()) / "caption_assets_bench")
-    parser.add_argument("parts", nargs="*", default=["speed", "peers", "cores", "memory"])
     asked = parser.parse_args()
+    if unknown := set(asked.parts) - parts.keys():
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; allowed: {', '.join(parts)}")
     if shutil.which("ffmpeg") is None:
         sys.exit("bench-video compares with the ffmpeg program: install it (apt-get install ffmpeg)")
     asked.films.mkdir(parents=True, exist_ok=True)
-    print(f"{os.cpu_count()} cores, PyAV {av.__version__}, {_ffmpeg_version()}, {asked.runs} runs\n")
-    parts = {"speed": speed, "peers": peers, "cores": cores, "memory": memory}
-    for part in asked.parts:
-        parts[part](asked.films, asked.runs)
+    options = Options(asked.films, asked.runs, asked.seconds, asked.all)
+    print(
+        f"{os.cpu_count()} cores, PyAV {av.__version__}, {_ffmpeg_version()}, films of {options.seconds} s, "
+        f"{options.runs} runs\n"
+    )
+    for part in asked.parts or DEFAULT_PARTS:
+        parts[part](options)
 
 
-def speed(folder: Path, runs: int) -> None:
+def speed(options: Options) -> None:
     """Cutting windows against decoding every frame."""
     rows = []
-    for film in FILMS:
-        path = make(folder, film)
+    for film in FILMS if options.all_films else FILMS[:FEW]:
+        path = make(options.folder, film, options.seconds)
         facts = probe_clip(path)
         times = in_turn(
             {
@@ -95,7 +128,8 @@ def speed(folder: Path, runs: int) -> None:
                 "windows": lambda path=path: cut(path),
                 "with previews": lambda path=path, facts=facts: cut(path, facts),
             },
-            runs,
+            film.name,
+            options.runs,
         )
         ways = ("program", "floor", "windows", "with previews")
         rows.append(
@@ -112,11 +146,12 @@ def speed(folder: Path, runs: int) -> None:
     table(("film", "frames/s", "ffmpeg -threads 1 -f null", "sparse decode alone", "windows", "with previews"), rows)
 
 
-def peers(folder: Path, runs: int) -> None:
+def peers(options: Options) -> None:
     """Cutting windows and previews against the way described of the peers."""
     rows = []
-    for film in FILMS[:4]:
-        path = make(folder, film)
+    films = [film for film in FILMS if film.encode == X264]
+    for film in films if options.all_films else films[:1]:
+        path = make(options.folder, film, options.seconds)
         facts = probe_clip(path)
         times = in_turn(
             {
@@ -125,7 +160,8 @@ def peers(folder: Path, runs: int) -> None:
                 "theirs": lambda path=path: as_the_peers_do(path, window_files=True),
                 "theirs without files": lambda path=path: as_the_peers_do(path, window_files=False),
             },
-            runs,
+            film.name,
+            options.runs,
         )
         rows.append(
             (
@@ -141,22 +177,29 @@ def peers(folder: Path, runs: int) -> None:
     table(("film", "ours, s", "peers", "peers without window mp4"), rows)
 
 
-def cores(folder: Path, runs: int) -> None:
+def cores(options: Options) -> None:
     """Clips a second of two workers against one, in wall-clock time."""
-    path = make(folder, FILMS[0])
-    ratios = [seconds_on(1, path) / seconds_on(2, path) for _ in range(runs)]
-    print(f"Clips a second of two cores over one, a worker each, 8 clips, start of the workers included: "
-          f"{statistics.median(ratios):.2f}\n")  # fmt: skip
+    path = make(options.folder, FILMS[0], options.seconds)
+    ratios = []
+    for run in range(1, options.runs + 1):
+        say(f"{path.name}: run {run} of {options.runs}, eight times on one core, then on two")
+        ratios.append(seconds_on(1, path) / seconds_on(2, path))
+    print(
+        "Clips a second of two cores over one, a worker each, 8 clips, start of the workers included: "
+        f"{statistics.median(ratios):.2f}\n"
+    )
 
 
-def memory(folder: Path, _: int) -> None:
+def memory(options: Options) -> None:
     """Peak memory of cutting long films, and of small and large batches."""
     rows = []
-    for film in LONG_FILMS:
-        path = make(folder, film)
-        rows.append((f"{film.name}, {film.seconds} s", *in_a_fresh_process("cut_one", path)))
-    small = make(folder, Film("small.mp4", "ocean.mp4", (640, 360), 10, X264))
+    for film, seconds in LONG_FILMS.items():
+        path = make(options.folder, film, seconds)
+        say(f"cutting {path.name}")
+        rows.append((f"{film.name}, {seconds} s", *in_a_fresh_process("cut_one", path)))
+    small = make(options.folder, Film("small.mp4", "ocean.mp4", (640, 360), X264), 10)
     for n in (10, 1000):
+        say(f"cutting {n:,} clips")
         rows.append((f"{n:,} clips of 10 s", *in_a_fresh_process("cut_many", small, n)))
     print("Peak resident memory in MB:\n")
     table(("work", "the process that hands out work", "the largest worker"), rows)
@@ -311,10 +354,11 @@ class Times:
         return statistics.median(a[kind] / b[kind] for a, b in pairs)
 
 
-def in_turn(ways: dict[str, Callable[[], None]], runs: int) -> Times:
+def in_turn(ways: dict[str, Callable[[], None]], film: str, runs: int) -> Times:
     """Run each way once to warm up, then all of them in turn."""
     times = Times()
     for turn in range(runs + 1):
+        say(f"{film}: {f'turn {turn} of {runs}' if turn else 'warming up'}")
         for what, way in ways.items():
             cpu, start = cpu_seconds(), time.perf_counter()
             way()
@@ -377,18 +421,24 @@ def _descendants(pid: int) -> Iterable[int]:
         yield from _descendants(child)
 
 
-def make(folder: Path, film: Film) -> Path:
-    """Return where a film lies; make it first where it is not there."""
-    path = folder / film.name
+def make(folder: Path, film: Film, seconds: int) -> Path:
+    """Return the path of a film; encode it first if it is not there."""
+    path = folder / f"{seconds}s_{film.name}"
     if not path.exists():
         width, height = film.size
+        say(f"encoding {path.name}: {seconds} s of {width}x{height}")
         staged = path.with_name(f"making_{path.name}")
         ffmpeg(
-            "-stream_loop", "-1", "-i", CLIPS / film.clip, "-an", "-t", film.seconds,
+            "-stream_loop", "-1", "-i", CLIPS / film.clip, "-an", "-t", seconds,
             "-vf", f"scale={width}:{height}:flags=bicubic", "-pix_fmt", "yuv420p", *film.encode, staged,
         )  # fmt: skip
         staged.replace(path)
     return path
+
+
+def say(what: str) -> None:
+    """Say on standard error what is being done, with the seconds since the start."""
+    print(f"[{time.perf_counter() - STARTED:5.0f} s] {what}", file=sys.stderr, flush=True)
 
 
 def ffmpeg(*arguments: object) -> None:

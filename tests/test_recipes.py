@@ -23,9 +23,8 @@ from caption_assets.settings.recipes import (
     judge_recipe,
     on_drift_recipe,
     original_recipe,
-    packed_preview_recipe,
     preview_recipe,
-    recorded_window,
+    recorded,
     retention_recipe,
     split_recipe,
     window_recipe,
@@ -124,8 +123,6 @@ CHANGES: Mapping[str, tuple[Any, set[str]]] = {
     "preview.target_height": (120, {"preview"}),
     "preview.quality": (60, {"preview"}),
     "preview.compression_level": (6, {"preview"}),
-    "preview.preview_format": ("avif", {"preview"}),
-    "preview.preview_source": ("clip", set()),  # target_fps is not above sampling_fps: nothing would be decoded
     "engine.model_dir": ("weights", set()),
     "engine.preprocess_dtype": ("float32", set()),
     "engine.model_does_preprocess": (True, set()),
@@ -188,21 +185,6 @@ def test_the_second_prompt_matters_where_there_is_a_second_stage() -> None:
 def test_the_distance_matters_where_windows_are_collapsed_by_it() -> None:
     one, other = (Settings.of({"dedupe.mode": "near", "dedupe.distance": distance}) for distance in (0.03, 0.01))
     assert dedupe_recipe(one).recipe_id != dedupe_recipe(other).recipe_id
-
-
-def test_the_source_of_previews_matters_where_they_want_more_frames_than_were_sampled() -> None:
-    packed = Settings.of({"preview.target_fps": 4.0})
-    clip = Settings.of({"preview.target_fps": 4.0, "preview.preview_source": "clip"})
-    assert preview_recipe(packed).recipe_id != preview_recipe(clip).recipe_id
-    assert packed_preview_recipe(clip).recipe_id == preview_recipe(packed).recipe_id
-    not_above = {"preview.target_fps": 4.0, "window.sampling_fps": 4.0}
-    assert (
-        preview_recipe(Settings.of({**not_above, "preview.preview_source": "clip"})).recipe_id
-        == preview_recipe(Settings.of(not_above)).recipe_id
-    )
-    other_frames = {"caption.frame_quality": 80, "caption.model": "qwen2.5"}
-    other_jpegs = Settings.of({"preview.target_fps": 4.0, "preview.preview_source": "clip", **other_frames})
-    assert preview_recipe(other_jpegs).recipe_id == preview_recipe(clip).recipe_id  # its frames are not those
 
 
 @pytest.mark.parametrize("field", ["engine", "engine_version", "model_id", "model_revision"])
@@ -309,10 +291,17 @@ def test_a_new_threshold_of_a_gate_changes_no_id_at_its_default() -> None:
     assert retention_recipe(other).recipe_id != retention_recipe(Settings()).recipe_id
 
 
+def test_a_later_setting_that_a_recipe_lacks_had_its_first_default() -> None:
+    class WithANewDefault(WindowSettings):
+        sharpen: Annotated[int, Later(["window"], first_default=0)] = 1
+
+    assert recorded(WithANewDefault, window_recipe(Settings()).params).sharpen == 0
+
+
 def test_a_window_is_cut_again_as_its_recipe_says() -> None:
     window = WindowSettings(window_size=80, remainder_threshold=40, sampling_fps=1.5)
     recipe = window_recipe(Settings(window=window))
-    assert recorded_window(json.loads(recipe.canonical_json)) == window
+    assert recorded(WindowSettings, json.loads(recipe.canonical_json)) == window
 
 
 def test_the_built_in_prompts_never_change_without_their_version() -> None:

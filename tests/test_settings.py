@@ -66,15 +66,11 @@ def test_every_setting_says_what_it_means() -> None:
 
 
 REFUSED = {
-    "preview.preview_format=gif": (
-        "preview.preview_format: unknown value 'gif'; allowed: webp, avif, mp4. Known: webp, avif, mp4"
-    ),
+    "preview_format=mp4": "preview_format: previews are WebP; version 0.2 dropped AVIF and MP4 previews; remove this",
     'openai.base_urls=["gpu:8000"]': "openai.base_urls: 'gpu:8000' is not the address of a server; allowed: http://…",
     'openai.base_urls=["http://me:secret@gpu/v1"]': "http://gpu…: put the key into an environment variable",
     'enhance.base_urls=["http://gpu/v1?key=secret"]': "enhance.base_urls: http://gpu…: put the key into an",
-    "preview.preview_source=clips": (
-        "preview.preview_source: unknown value 'clips'; allowed: packed, clip. Did you mean clip?"
-    ),
+    "preview_source=clip": "preview_source: previews show the sampled frames; version 0.2 no longer decodes a clip",
     "window.window_size=3": "window.window_size: out of range; allowed: 4 to 1000000 (it is 3)",
     "window.window_size=1000001": "window.window_size: out of range; allowed: 4 to 1000000 (it is 1000001)",
     "window.window_size=big": "window.window_size: must be a whole number; allowed: 4 to 1000000 (it is 'big')",
@@ -391,6 +387,14 @@ def test_a_flat_name_still_sets_what_it_set_and_a_warning_has_the_new_name(tmp_p
 
 def test_every_flat_name_has_a_setting() -> None:
     assert set(FLAT_NAMES.values()) <= {name for name, _ in setting_names()}
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_setting_that_is_gone_may_keep_the_value_that_still_holds(tmp_path: Path) -> None:
+    document = 'preview_format = "webp"\npreview_source = "packed"\n'
+    assert Settings.load(write(tmp_path, document)) == of("preview_format=webp") == Settings()
+    with pytest.raises(SettingsError, match=r"caption_assets\.toml: preview_format: .* dropped AVIF and MP4"):
+        Settings.load(write(tmp_path, 'preview_format = "avif"'))
 
 
 def test_an_entry_of_a_table_may_have_the_flat_name_too() -> None:

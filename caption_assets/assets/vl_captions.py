@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -9,22 +10,25 @@ import dagster as dg
 from caption_assets.assets.windows import windows
 from caption_assets.captioning.plan import first_stage_tasks, original_row, second_stage_tasks
 from caption_assets.captioning.stream import Asks, Job, caption_stream
+from caption_assets.captioning.tasks import Task
 from caption_assets.engines.protocol import EngineIdentity, EngineSpec
 from caption_assets.ids import RecipeId, TaskId, WindowId
-from caption_assets.ledger.database import LedgerError
+from caption_assets.ledger.schema import CandidateRow, CaptionRow
+from caption_assets.ledger.store import LedgerError
+from caption_assets.ledger.upkeep import batch_rows
 from caption_assets.orchestration.declare import video_batch_asset
 from caption_assets.orchestration.metadata import sample_table, spread
 from caption_assets.orchestration.resources import EngineResource, RootResource, SettingsResource
 from caption_assets.orchestration.stage import stage
+from caption_assets.pipeline.caption_work import WINDOWS_OF_BATCH, CaptionWork, read_caption_work
 from caption_assets.pipeline.clip_prompts import (
     activate_for_clips,
     check_prompt_key,
     prompts_of_clips,
     recipes_of_clips,
 )
-from caption_assets.pipeline.dedupe import collapsed_windows
 from caption_assets.pipeline.engine_run import ask_engine
-from caption_assets.pipeline.frames import frames_when_asked
+from caption_assets.pipeline.frames import frames_when_asked, read_frame_sources
 from caption_assets.pipeline.judge import judge_batch
 from caption_assets.pipeline.retain import decide_batch
 from caption_assets.pipeline.stage_run import StageRun, recipe_rows
@@ -54,14 +58,22 @@ def vl_captions(
         own = {run.batch: _own_recipes(run, values, identity, recipe) for run in runs}
         for run in runs:
             _prepare(run, values, recipe, own[run.batch])
-        asked = _caption(runs, engine, values, [recipe, *(each for some in own.values() for each in some.values())])
+        work = {run: run.ledger.read(read_caption_work, run.batch) for run in runs}
+        if values.retention.keep_original_sample:
+            for run in runs:
+                _keep_originals(run, work[run])
+        recipes = [recipe, *(each for some in own.values() for each in some.values())]
+        asked = _caption(work, engine, values, recipes)
         for run in runs:
-            made = run.ledger.named("current_candidates", batch=run.batch)
+            if asked[run.batch]:
+                work[run] = run.ledger.read(read_caption_work, run.batch)
+            made = work[run]
             judge_batch(run, engine.loaded, values, made)
-            decide_batch(run.ledger, run.batch, made, values, run.run_id)
-            _count(run, asked[run.batch])
+            n_decided = decide_batch(run.ledger, run.batch, made.current_candidates, values, run.run_id)
+            _count(run, made, asked[run.batch])
             context.log.info(f"{run.batch}: captions by {recipe.name}, engine {engine.loaded.entry.name}")
-            run.metadata |= _pictures(run, recipe, made)
+            rows = run.ledger.read(batch_rows, run.batch) if n_decided else made.rows
+            run.metadata |= _pictures(run, recipe, made, rows)
 
 
 def _own_recipes(run: StageRun, settings: Settings, identity: EngineIdentity, recipe: Recipe) -> dict[str, Recipe]:
@@ -83,121 +95,139 @@ def _own_recipes(run: StageRun, settings: Settings, identity: EngineIdentity, re
 
 
 def _prepare(run: StageRun, settings: Settings, recipe: Recipe, own: Mapping[str, Recipe]) -> None:
-    """Make the recipes current and enter captions that came with the videos."""
+    """Make the recipes current."""
     run.activate(recipe, retention_recipe(settings))
     activate_for_clips(run.ledger, run.batch, own, settings.caption.prompt_key, run.run_id)
-    if settings.retention.keep_original_sample:
-        _keep_originals(run)
 
 
 def _caption(
-    runs: Sequence[StageRun], engine: EngineResource, settings: Settings, recipes: Sequence[Recipe]
-) -> dict[str, set[object]]:
-    """Caption what all batches lack, through one queue; return the windows that were asked for, per batch."""
+    work: Mapping[StageRun, CaptionWork], engine: EngineResource, settings: Settings, recipes: Sequence[Recipe]
+) -> dict[str, set[WindowId]]:
+    """Caption what all batches lack, through one queue; return the windows that were asked for, per batch.
+
+    recipes: those that this run has made current.
+    """
     caption = settings.caption
     asks = {recipe.recipe_id: caption.asking(recipe.prompts[0].text) for recipe in recipes}
     planned: set[TaskId] = set()
     jobs, totals = [], {}
-    for run in runs:
-        job, total = _job(run, settings, asks, planned)
-        jobs.append(job)
-        if total:
-            totals[run] = total
-    asked: dict[str, set[object]] = {job.batch: {task.window_id for task in job.tasks} for job in jobs}
+    for run, of_batch in work.items():
+        tasks = _tasks(of_batch, settings, asks, planned)
+        needed = {task.window_id for task in tasks}
+        rows = [row for row in of_batch.rows if row.window_id in needed]
+        sources = run.ledger.read(read_frame_sources, run.batch, rows) if rows else []
+        jobs.append(Job(run.batch, tasks, frames_when_asked(run.root, run.batch, sources, settings)))
+        if tasks:
+            totals[run] = _n_candidates(tasks, settings)
     ask_engine(
         engine.loaded,
         EngineSpec.for_captions(settings),
         totals,
-        "caption_candidates",
-        lambda stream: caption_stream(stream, jobs, asks, runs[0].run_id, two_stages=caption.generate_stage2_caption),
+        lambda dispatcher: caption_stream(
+            dispatcher, jobs, asks, next(iter(work)).run_id, two_stages=caption.generate_stage2_caption
+        ),
     )
-    return asked
+    return {job.batch: {task.window_id for task in job.tasks} for job in jobs}
 
 
-def _job(run: StageRun, settings: Settings, asks: Asks, planned: set[TaskId]) -> tuple[Job, int]:
-    """Return the tasks of a batch and how many candidates they make at most.
+def _tasks(work: CaptionWork, settings: Settings, asks: Asks, planned: set[TaskId]) -> list[Task]:
+    """Return the tasks of a batch.
 
-    asks: the recipes that this run has made current. planned: tasks of other batches of this run, which may have the
-    same clip; those of this one are added.
+    asks: by recipe. planned: tasks of other batches of this run, which may have the same clip; those of this one are
+    added.
 
     Raises:
         LedgerError: another recipe is current.
     """
-    work = run.ledger.named("caption_work", batch=run.batch)
-    if strange := sorted({str(row["recipe_id"]) for row in work} - asks.keys()):
+    missing = {WindowId(row.window_id): RecipeId(row.wanted_recipe_id or "") for row in work.missing}
+    if strange := sorted(set(missing.values()) - asks.keys()):
         raise LedgerError(
-            f"{run.batch}: the ledger says that the caption recipe {strange[0]} is current, which this run did not "
+            f"{work.batch}: the ledger says that the caption recipe {strange[0]} is current, which this run did not "
             "choose: another process has chosen it meanwhile. Run the batch again"
         )
-    made = run.ledger.named("current_candidates", batch=run.batch)
-    wanted = {WindowId(str(row["window_id"])): RecipeId(str(row["recipe_id"])) for row in work}
-    first = first_stage_tasks(wanted, made, settings.caption.caption_num)
-    second = second_stage_tasks(wanted, made) if settings.caption.generate_stage2_caption else []
-    tasks = [task for task in (*first, *second) if task.task_id not in planned]
+    made = [candidate for _, candidates in work.current_candidates for candidate in candidates]
+    tasks = first_stage_tasks(missing, made, settings.caption.caption_num)
+    if settings.caption.generate_stage2_caption:
+        tasks += second_stage_tasks(missing, made)
+    tasks = [task for task in tasks if task.task_id not in planned]
     planned |= {task.task_id for task in tasks}
-    needed = {task.window_id for task in tasks}
-    rows = [row for row in work if row["window_id"] in needed]
+    return tasks
+
+
+def _n_candidates(tasks: Sequence[Task], settings: Settings) -> int:
+    """Return how many candidates tasks make at most: a first stage may be refined."""
     stages = 2 if settings.caption.generate_stage2_caption else 1
-    total = sum(len(task.slots) * (stages if task.stage == 1 else 1) for task in tasks)
-    return Job(run.batch, tasks, frames_when_asked(run.root, run.ledger, run.batch, rows, settings)), total
+    return sum(len(task.slots) * (stages if task.stage == 1 else 1) for task in tasks)
 
 
-def _keep_originals(run: StageRun) -> None:
+def _keep_originals(run: StageRun, work: CaptionWork) -> None:
     """Enter the captions that came with the videos as candidates, once each."""
     recipe = original_recipe()
-    known = {
-        (row["window_id"], row["text"])
-        for row in run.ledger.named("batch_candidates", batch=run.batch, recipe=recipe.recipe_id)
-    }
-    now = datetime.now(UTC)
-    originals = run.ledger.named("batch_original_captions", batch=run.batch)
+    wanted = [row for row in work.rows if row.original_caption is not None and row.status != "window_error"]
+    if not wanted:
+        return
+    source = f"caption_candidates WHERE recipe_id = $recipe AND window_id IN ({WINDOWS_OF_BATCH})"
+    made = run.ledger.select(CandidateRow, source, recipe=recipe.recipe_id, batch=run.batch)
+    known, now = {(row.window_id, row.text) for row in made}, datetime.now(UTC)
     rows = [
-        original_row(WindowId(str(row["window_id"])), str(row["original_caption"]), recipe.recipe_id, run.run_id, now)
-        for row in originals
-        if (row["window_id"], row["original_caption"]) not in known
+        original_row(WindowId(row.window_id), row.original_caption or "", recipe.recipe_id, run.run_id, now)
+        for row in wanted
+        if (row.window_id, row.original_caption) not in known
     ]
     if rows:
-        recipes = recipe_rows(recipe, run.batch, "", run.run_id)["recipes"]
-        run.commit({"recipes": recipes, "caption_candidates": rows})
+        run.commit([*recipe_rows(recipe, run.run_id), *rows])
 
 
-def _count(run: StageRun, asked: set[object]) -> None:
+def _count(run: StageRun, work: CaptionWork, asked: set[WindowId]) -> None:
     """Set the counts of the stage: windows that had their captions, that have them now, and that have not.
 
     Windows that show another one's captions do not count, and one that two batches share is new in the first.
     """
-    there = {row["window_id"] for row in run.ledger.named("batch_windows", batch=run.batch) if row["status"] == "ok"}
-    collapsed = {row["window_id"] for row in collapsed_windows(run.ledger, run.batch)}
-    there -= collapsed
-    missing = _missing(run)
-    run.expected = len(there)
+    own = {row.window_id for row in work.rows if row.status != "window_error" and row.duplicate_of is None}
+    missing = {row.window_id for row in work.missing}
+    run.expected = len(own)
     run.failed = len(missing)
-    run.new = len((there & asked) - missing)
+    run.new = len((own & asked) - missing)
     run.reused = run.expected - run.new - run.failed
 
 
-def _missing(run: StageRun) -> set[object]:
-    """Return the windows without all their captions under the current recipe."""
-    rows = run.ledger.query("SELECT window_id FROM missing_captions WHERE batch = $batch", batch=run.batch)
-    return {row["window_id"] for row in rows}
+@dataclass(frozen=True, slots=True)
+class ReasonCount:
+    """How many verdicts have a reason."""
+
+    reason_code: str
+    n: int
+
+
+def _gate_counts(run: StageRun) -> dict[str, int]:
+    """Return how many candidates each gate dropped or put behind, in the decisions that the batch shows."""
+    source = """(
+        SELECT d.reason_code, count(*) AS n FROM retention_decisions d
+        JOIN captions c ON c.decision_id = d.decision_id AND c.window_id = d.window_id
+        WHERE c.batch = $batch GROUP BY d.reason_code) reasons"""
+    counts = {each.reason_code: each.n for each in run.ledger.select(ReasonCount, source, batch=run.batch)}
+    return {gate.name: counts.get(str(gate.reason), 0) for gate in GATES}
 
 
 def _pictures(
-    run: StageRun, recipe: Recipe, made: Sequence[Mapping[str, object]]
+    run: StageRun, recipe: Recipe, work: CaptionWork, rows: Sequence[CaptionRow]
 ) -> dict[str, dg.MetadataValue | str | float]:
-    kept = run.ledger.named("batch_kept", batch=run.batch)
-    dropped = {str(row["reason_code"]): int(row["n"]) for row in run.ledger.named("gate_counts", batch=run.batch)}
+    made = [(row, candidate) for row, candidates in work.current_candidates for candidate in candidates]
     metadata: dict[str, dg.MetadataValue | str | float] = {
-        "captions": sample_table(kept, ("path", "text", "reason_code")),
-        **spread("words per candidate", [len(str(row["text"]).split()) for row in made if row["text"]]),
+        "captions": sample_table([asdict(row) for row in rows], ("clip_path", "caption", "reason_code")),
+        **spread("words per candidate", [len(each.text.split()) for _, each in made if each.text]),
         "recipe": recipe.recipe_id,
         "model": recipe.name,
         # Also those that dropped nothing, so that Dagster's plots over the batches have no holes.
-        **{f"gate {gate.name}": dropped.get(str(gate.reason), 0) for gate in GATES},
+        **{f"gate {name}": count for name, count in _gate_counts(run).items()},
     }
-    failed = [row for row in made if row["status"] == "error"]
+    failed = [
+        {**asdict(candidate), "clip_path": row.clip_path, "window_index": row.window_index}
+        for row, candidate in made
+        if candidate.status == "error"
+    ]
     if failed:
         metadata["failed candidates"] = sample_table(
-            failed, ("path", "window_index", "sample_index", "attempt", "error")
+            failed, ("clip_path", "window_index", "sample_index", "attempt", "error")
         )
     return metadata

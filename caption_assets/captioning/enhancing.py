@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from caption_assets import ids
-from caption_assets.captioning.stream import FramesOf, Stream, answer_each
-from caption_assets.captioning.tasks import generation_columns
+from caption_assets.captioning.stream import FramesOf
+from caption_assets.captioning.tasks import generation_columns, status_of
+from caption_assets.engines.dispatcher import Asked, Dispatcher
 from caption_assets.engines.protocol import Completion, Message, PackedFrames, Request
 from caption_assets.ids import CandidateId, RecipeId, TaskId, WindowId
+from caption_assets.ledger.schema import EnhancedRow
 from caption_assets.settings.groups import EnhanceSettings
 
 
@@ -48,17 +50,17 @@ class EnhanceJob:
 
 
 def enhance_stream(
-    stream: Stream,
+    dispatcher: Dispatcher[tuple[str, EnhanceTask]],
     jobs: Iterable[EnhanceJob],
     *,
     enhance: EnhanceSettings,
     sampling: Mapping[str, object],
     run_id: str,
     clock: Callable[[], datetime],
-) -> Iterator[tuple[str, dict[str, object]]]:
+) -> Iterator[tuple[str, EnhancedRow]]:
     """Yield the batch and a row for every task, in the order in which the engine finishes."""
 
-    def asked() -> Iterator[tuple[tuple[str, EnhanceTask], Request | str]]:
+    def asked() -> Iterator[Asked[tuple[str, EnhanceTask]]]:
         for job in jobs:
             for task in job.tasks:
                 frames = job.frames_of(task.window_id) if job.frames_of else None
@@ -67,7 +69,7 @@ def enhance_stream(
                 else:
                     yield (job.batch, task), enhance_request(task, enhance, sampling, frames)
 
-    for (batch, task), completion in answer_each(stream, asked()):
+    for (batch, task), completion in dispatcher.answers(asked()):
         yield batch, enhanced_row(task, completion, task.seed(sampling), run_id, clock())
 
 
@@ -86,16 +88,17 @@ def enhance_request(
     )
 
 
-def enhanced_row(task: EnhanceTask, completion: Completion, seed: int, run_id: str, now: datetime) -> dict[str, object]:
+def enhanced_row(task: EnhanceTask, completion: Completion, seed: int, run_id: str, now: datetime) -> EnhancedRow:
     """Return the ledger row of a completion, with the caption it was made from."""
-    return {
-        "enhanced_id": task.enhanced_id,
-        "task_id": task.task_id,
-        "candidate_id": task.candidate_id,
-        "window_id": task.window_id,
-        "recipe_id": task.recipe_id,
-        "attempt": task.attempt,
+    return EnhancedRow(
+        enhanced_id=task.enhanced_id,
+        task_id=task.task_id,
+        candidate_id=task.candidate_id,
+        window_id=task.window_id,
+        recipe_id=task.recipe_id,
+        attempt=task.attempt,
+        status=status_of(completion),
         **generation_columns(completion, seed),
-        "run_id": run_id,
-        "created_at": now,
-    }
+        run_id=run_id,
+        created_at=now,
+    )

@@ -6,7 +6,7 @@ rows and asks nobody.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import permutations
@@ -15,11 +15,10 @@ from caption_assets import ids
 from caption_assets.captioning.tasks import generation_columns
 from caption_assets.engines.protocol import Completion, Message, PackedFrames, Request
 from caption_assets.ids import RecipeId, WindowId
+from caption_assets.ledger.schema import JudgementRow
 from caption_assets.retention import Comparison
 from caption_assets.settings.prompts import Prompt
 from caption_assets.settings.recipes import JUDGE_MAX_TOKENS, JUDGE_SAMPLING
-
-Row = Mapping[str, object]
 
 FIRST, SECOND = "first", "second"
 _ANSWER = re.compile(r"(?<![^\W_])([AB])(?![^\W_])")
@@ -47,19 +46,19 @@ class Pair:
 
 
 def missing_pairs(
-    window: WindowId, candidates: Sequence[tuple[str, str]], recipe: RecipeId, made: Sequence[Row]
+    window: WindowId, candidates: Sequence[tuple[str, str]], recipe: RecipeId, made: Sequence[JudgementRow]
 ) -> list[Pair]:
     """Return the pairs of `candidates` (id and text) that have no answer yet, each two in both orders.
 
     made: rows of this window and recipe. An error is asked again; an answer that names neither is final. Captions of
     the same words are not compared.
     """
-    attempts: dict[tuple[object, object], int] = {}
+    attempts: dict[tuple[str, str], int] = {}
     done = set()
     for row in made:
-        pair = (row["first_candidate_id"], row["second_candidate_id"])
-        attempts[pair] = max(attempts.get(pair, 0), int(str(row["attempt"])))
-        if row["status"] != "error":
+        pair = (row.first_candidate_id, row.second_candidate_id)
+        attempts[pair] = max(attempts.get(pair, 0), row.attempt)
+        if row.status != "error":
             done.add(pair)
     return [
         Pair(window, recipe, first, second, attempts.get((first[0], second[0]), 0) + 1)
@@ -91,31 +90,31 @@ def choice_of(text: str) -> str | None:
     return None if found is None else FIRST if found[1] == "A" else SECOND
 
 
-def judgement_row(pair: Pair, completion: Completion, run_id: str, now: datetime) -> dict[str, object]:
+def judgement_row(pair: Pair, completion: Completion, run_id: str, now: datetime) -> JudgementRow:
     """Return the ledger row of an answer."""
-    return {
-        "judgement_id": pair.judgement_id,
-        "window_id": pair.window_id,
-        "recipe_id": pair.recipe_id,
-        "first_candidate_id": pair.first[0],
-        "second_candidate_id": pair.second[0],
-        "attempt": pair.attempt,
+    return JudgementRow(
+        judgement_id=pair.judgement_id,
+        window_id=pair.window_id,
+        recipe_id=pair.recipe_id,
+        first_candidate_id=pair.first[0],
+        second_candidate_id=pair.second[0],
+        attempt=pair.attempt,
         **generation_columns(completion, pair.seed),
         # The answer is cut off on purpose: a letter is all that is wanted.
-        "status": "error" if completion.finish_reason == "error" else "ok",
-        "choice": choice_of(completion.text),
-        "run_id": run_id,
-        "created_at": now,
-    }
+        status="error" if completion.finish_reason == "error" else "ok",
+        choice=choice_of(completion.text),
+        run_id=run_id,
+        created_at=now,
+    )
 
 
-def comparisons(rows: Sequence[Row]) -> dict[str, tuple[Comparison, ...]]:
+def comparisons(rows: Sequence[JudgementRow]) -> dict[str, tuple[Comparison, ...]]:
     """Return what was answered about each candidate, from rows of one window and recipe."""
     found: dict[str, list[Comparison]] = {}
     for row in rows:
-        if row["status"] == "error":
+        if row.status == "error":
             continue
-        first, second, choice = str(row["first_candidate_id"]), str(row["second_candidate_id"]), row["choice"]
+        first, second, choice = row.first_candidate_id, row.second_candidate_id, row.choice
         found.setdefault(first, []).append(Comparison(second, FIRST, None if choice is None else choice == FIRST))
         found.setdefault(second, []).append(Comparison(first, SECOND, None if choice is None else choice == SECOND))
     return {name: tuple(sorted(some, key=_order)) for name, some in found.items()}
@@ -123,11 +122,3 @@ def comparisons(rows: Sequence[Row]) -> dict[str, tuple[Comparison, ...]]:
 
 def _order(comparison: Comparison) -> tuple[str, str]:
     return comparison.against, comparison.place
-
-
-def by_window(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
-    """Yield rows window by window."""
-    grouped: dict[str, list[Row]] = {}
-    for row in rows:
-        grouped.setdefault(str(row["window_id"]), []).append(row)
-    yield from grouped.items()

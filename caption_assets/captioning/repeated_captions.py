@@ -4,18 +4,28 @@ Within a clip only: what is said of a window then never depends on which batch s
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from caption_assets.ledger.schema import CandidateRow
 from caption_assets.retention import Echo
 from caption_assets.retention.similarity import words
 
 MAX_ECHOES = 8
 """A clip of a thousand windows with one caption has a million pairs; the nearest few tell as much."""
 
-Row = Mapping[str, object]
 Hashes = Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowLook:
+    """A window by the perceptual hashes of its sampled frames."""
+
+    window_id: str
+    clip_id: str
+    frame_hashes: list[int] | None
 
 
 def looks_apart(one: Hashes, other: Hashes) -> float | None:
@@ -32,19 +42,17 @@ def looks_apart(one: Hashes, other: Hashes) -> float | None:
     return float(np.bitwise_count(a ^ b).mean() / 64)
 
 
-def find_echoes(candidates: Sequence[Row], windows: Sequence[Row]) -> dict[str, tuple[Echo, ...]]:
+def find_echoes(candidates: Sequence[CandidateRow], windows: Sequence[WindowLook]) -> dict[str, tuple[Echo, ...]]:
     """Return the echoes of each candidate that has any.
 
-    candidates: rows with candidate_id, window_id and text. windows: rows with window_id, clip_id and frame_hashes, in
-    the order of each clip. Of many echoes the neighbours and the nearest others are taken.
+    windows: in the order of each clip. Of many echoes the neighbours and the nearest others are taken.
     """
-    place = {str(row["window_id"]): index for index, row in enumerate(windows)}
-    said: dict[tuple[object, tuple[str, ...]], dict[str, list[str]]] = defaultdict(dict)
+    place = {row.window_id: index for index, row in enumerate(windows)}
+    said: dict[tuple[str, tuple[str, ...]], dict[str, list[str]]] = defaultdict(dict)
     for row in candidates:
-        window = str(row["window_id"])
-        if row["text"] and window in place:
-            key = (windows[place[window]]["clip_id"], tuple(words(str(row["text"]))))
-            said[key].setdefault(window, []).append(str(row["candidate_id"]))
+        if row.text and row.window_id in place:
+            key = (windows[place[row.window_id]].clip_id, tuple(words(row.text)))
+            said[key].setdefault(row.window_id, []).append(row.candidate_id)
     found: dict[str, tuple[Echo, ...]] = {}
     for by_window in said.values():
         if len(by_window) == 1:
@@ -57,13 +65,8 @@ def find_echoes(candidates: Sequence[Row], windows: Sequence[Row]) -> dict[str, 
     return found
 
 
-def _echo(windows: Sequence[Row], here: int, there: int) -> Echo | None:
-    apart = looks_apart(_hashes(windows[here]), _hashes(windows[there]))
+def _echo(windows: Sequence[WindowLook], here: int, there: int) -> Echo | None:
+    apart = looks_apart(windows[here].frame_hashes or (), windows[there].frame_hashes or ())
     if apart is None:
         return None
-    return Echo(str(windows[there]["window_id"]), apart, is_neighbour=abs(here - there) == 1)
-
-
-def _hashes(row: Row) -> Hashes:
-    hashes = row["frame_hashes"]
-    return hashes if isinstance(hashes, list) else []
+    return Echo(windows[there].window_id, apart, is_neighbour=abs(here - there) == 1)

@@ -4,14 +4,15 @@ A task is a window under a caption recipe. It asks for `n` candidates; each cand
 that failed is made again alone, with the seed of its next attempt.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from caption_assets import ids
 from caption_assets.engines.protocol import Completion, Message, PackedFrames, Request
 from caption_assets.ids import CandidateId, RecipeId, TaskId, WindowId
+from caption_assets.ledger.schema import CandidateRow
 from caption_assets.settings.groups import CaptionSettings
 
 Status = Literal["ok", "truncated", "empty", "refused", "error"]
@@ -19,7 +20,7 @@ MOST_TOKENS = 2**31 - 1
 """Largest count that the ledger's columns of tokens hold."""
 
 GOOD_STATUSES: tuple[Status, ...] = ("ok", "truncated")
-"""Statuses of a text that a second stage can work on. An enhancement needs a whole one: see `enhancement_skips`."""
+"""Statuses of a text that a second stage can work on. An enhancement needs a whole one: see `skip_reason`."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +108,12 @@ def second_requests(task: Task, ask: CaptionSettings, frames: PackedFrames) -> l
     return requests
 
 
-def second_stage_of(task: Task, row: Mapping[str, object]) -> Task | None:
+def second_stage_of(task: Task, row: CandidateRow) -> Task | None:
     """Return the task that refines the caption in `row`, a first-stage row of `task`; None where it is not good."""
-    if row["status"] not in GOOD_STATUSES:
+    if row.status not in GOOD_STATUSES:
         return None
-    slot = Slot(int(str(row["sample_index"])), attempt=1)
-    parent = (CandidateId(str(row["candidate_id"])), str(row["text"]))
+    slot = Slot(row.sample_index, attempt=1)
+    parent = (CandidateId(row.candidate_id), row.text or "")
     return Task(task.window_id, task.recipe_id, (slot,), stage=2, parents=(parent,))
 
 
@@ -129,29 +130,29 @@ def status_of(completion: Completion) -> Status:
 
 def candidate_row(
     task: Task, position: int, ask: CaptionSettings, completion: Completion, run_id: str, now: datetime
-) -> dict[str, object]:
+) -> CandidateRow:
     """Return the ledger row of the completion that fills `task.slots[position]`."""
     slot = task.slots[position]
-    return {
-        "candidate_id": task.candidate_id(slot),
-        "task_id": task.task_id,
-        "window_id": task.window_id,
-        "recipe_id": task.recipe_id,
-        "sample_index": slot.sample_index,
-        "attempt": slot.attempt,
-        "stage": task.stage,
-        "parent_candidate_id": task.parents[position][0] if task.parents else None,
-        "origin": "model",
+    return CandidateRow(
+        candidate_id=task.candidate_id(slot),
+        task_id=task.task_id,
+        window_id=task.window_id,
+        recipe_id=task.recipe_id,
+        sample_index=slot.sample_index,
+        attempt=slot.attempt,
+        stage=task.stage,
+        parent_candidate_id=task.parents[position][0] if task.parents else None,
+        origin="model",
+        status=status_of(completion),
         **generation_columns(completion, task.seed(slot, ask.seed)),
-        "run_id": run_id,
-        "created_at": now,
-    }
+        run_id=run_id,
+        created_at=now,
+    )
 
 
-def generation_columns(completion: Completion, seed: int) -> dict[str, object]:
-    """Return the columns that candidates and enhanced captions share: the answer and how it was made."""
+def generation_columns(completion: Completion, seed: int) -> dict[str, Any]:
+    """Return the columns that everything an engine writes shares: the answer and how it was made."""
     return {
-        "status": status_of(completion),
         "text": storable(completion.text),
         "finish_reason": completion.finish_reason,
         "seed": seed,

@@ -9,10 +9,10 @@ from typing import Any
 from caption_assets.engines.devices import has_cuda
 from caption_assets.engines.registry import AUTO, ENGINES, EngineEntry, choose_engine
 from caption_assets.engines.vllm_arguments import installed_version
-from caption_assets.ledger.database import Ledger, LedgerError
+from caption_assets.ledger.database import Ledger
+from caption_assets.ledger.store import LedgerError
 from caption_assets.pipeline.stage_run import gpu_name, library_versions
 from caption_assets.root import RootFolder
-from caption_assets.settings import Settings
 from caption_assets.video.scenes import SceneDetectionMissing, check_scene_detection
 
 DECODERS = ("h264", "hevc", "mpeg2video", "mpeg4", "vp8", "vp9", "av1")
@@ -64,14 +64,12 @@ def _codecs() -> dict[str, Any]:
 
 
 def _previews() -> dict[str, Any]:
-    from caption_assets.video.preview_format import FORMATS, writable_formats
+    import av
 
-    there = writable_formats()
-    missing = [f"{name} (no encoder {form.encoder})" for name, form in FORMATS.items() if name not in there]
-    detail = f"can be written as {', '.join(there) or 'nothing'}" + (
-        f"; not as {', '.join(missing)}" if missing else ""
-    )
-    return _finding("previews", Settings().preview.preview_format in there, detail)
+    from caption_assets.video.webp import ENCODER
+
+    can_write = ENCODER in av.codecs_available
+    return _finding("previews", can_write, "WebP" if can_write else f"this FFmpeg lacks the WebP encoder {ENCODER}")
 
 
 def _scenes() -> dict[str, Any]:
@@ -94,7 +92,8 @@ def _root(root: RootFolder) -> dict[str, Any]:
 
 def _ledger(root: RootFolder) -> dict[str, Any]:
     try:
-        count = Ledger(root).query("SELECT count(DISTINCT batch) AS n FROM uploads")[0]["n"]
+        with Ledger(root).session() as session:
+            [[count]] = session.rows("SELECT count(DISTINCT batch) FROM uploads")
     except LedgerError as fault:
         return _finding("ledger", False, str(fault))
     return _finding("ledger", True, f"opens; {count} batches")

@@ -1,5 +1,6 @@
 """`caption-assets import`: captions made elsewhere, with their videos, as a batch."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ from caption_assets.exchange.formats import READERS
 from caption_assets.ledger.database import Ledger
 from caption_assets.locks import batches_to_ourselves
 from caption_assets.pipeline.import_captions import bring_files, enter
+from caption_assets.pipeline.report import problems
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
 from caption_assets.uploads.batches import check_batch_name
@@ -34,19 +36,16 @@ def import_batch(
                 click.echo(f"failed: {fault}", err=True)
             return FAILED
         entered = enter(root, ledger, delivery, name, settings, new)
-    problems = [*entered.problems, *(f"{row['name']}: {row['error']}" for row in _bad_files(ledger, name))]
+    unusable = [each for each in ledger.read(problems, name) if each.what in ("file", "clip", "window")]
+    left_out = [*entered.problems, *(f"{each.name}: {each.error}" for each in unusable)]
     if as_json:
-        echo_json({**entered.__dict__, "batch": name, "problems": problems})
+        echo_json({**asdict(entered), "batch": name, "problems": left_out})
     else:
-        beside = "" if entered.is_current else ", beside the captions that are there"
+        beside = "" if entered.is_current else ", beside the captions that the batch has"
         click.echo(
             f"batch {name}: {entered.videos} new videos, {entered.samples} samples, {entered.captions} captions "
             f"({entered.dropped} dropped by gates){beside}, {entered.previews} previews"
         )
-        for sentence in problems:
+        for sentence in left_out:
             click.echo(f"left out: {sentence}", err=True)
-    return FAILED if problems else 0
-
-
-def _bad_files(ledger: Ledger, batch: str) -> list[dict[str, object]]:
-    return [row for row in ledger.named("problems", batch=batch) if row["what"] in ("file", "clip", "window")]
+    return FAILED if left_out else 0

@@ -5,10 +5,11 @@ Exit status: 0 all done, 1 something failed (rows say what), 2 bad usage.
 
 import faulthandler
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,14 +27,17 @@ from caption_assets.engines.protocol import EngineUnavailable
 from caption_assets.engines.registry import AUTO, ENGINES, UnknownEngine
 from caption_assets.exchange.delivery import ImportFault
 from caption_assets.exchange.folder import ExportError
-from caption_assets.ledger.database import LedgerError
+from caption_assets.ledger.database import Ledger
+from caption_assets.ledger.schema import HISTORY
+from caption_assets.ledger.store import LedgerError
 from caption_assets.pipeline.reviewer import ReviewError
 from caption_assets.root import RootError, RootFolder
 from caption_assets.settings import Settings, SettingsError, engine_assignment
 from caption_assets.uploads.batches import BatchNameError
 from caption_assets.uploads.link import UploadError
 
-FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    from caption_assets.pipeline.report import BatchStatus
 
 root_option = click.option("--root", type=str, default=None, help="Root folder; else CAPTION_ASSETS_ROOT, else ./data.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -125,18 +129,32 @@ def run(
 @root_option
 @json_option
 def status(batch: str | None, root: str | None, as_json: bool) -> None:
-    """Counts per stage and status, and what is missing."""
+    """Totals, and the counts of each batch that lacks something."""
+    from caption_assets.pipeline.report import batch_status
+
     _, ledger = open_ledger(root)
-    rows = ledger.named("status", batch=batch)
+    rows = ledger.read(batch_status, batch)
     if batch is not None and not rows:
         raise Refusal(f"{batch}: no such batch in the ledger")
     if as_json:
         echo_json(rows)
         return
-    for row in rows:
-        click.echo(str(row.pop("batch")))
-        for name, count in row.items():
-            click.echo(f"  {name.replace('_', ' '):24}{count}")
+    if len(rows) > 1:
+        _echo_counts(f"all {len(rows)} batches", rows)
+        click.echo()
+    incomplete = [row for row in rows if len(rows) == 1 or not row.is_complete]
+    for row in incomplete:
+        _echo_counts(row.batch, [row])
+    if rows and not incomplete:
+        click.echo("every batch is complete")
+
+
+def _echo_counts(title: str, rows: Sequence["BatchStatus"]) -> None:
+    """Print the sums of the counts of batches."""
+    click.echo(title)
+    names = [name for name in asdict(rows[0]) if name != "batch"]
+    for name in names:
+        click.echo(f"  {name.replace('_', ' '):24}{sum(getattr(row, name) for row in rows)}")
 
 
 @cli.command()
@@ -237,7 +255,15 @@ def override(
         rows = withdraw_override(folder, window_id, by=by, note=note)
     else:
         rows = keep(folder, window_id, candidate_ids, by=by, note=note)
-    shown = [{name: row[name] for name in ("candidate_id", "action", "reason_code", "decided_by")} for row in rows]
+    shown = [
+        {
+            "candidate_id": row.candidate_id,
+            "action": row.action,
+            "reason_code": row.reason_code,
+            "decided_by": row.decided_by,
+        }
+        for row in rows
+    ]
     echo_json(shown) if as_json else echo_table(shown)
 
 
@@ -329,7 +355,8 @@ def export_command(
 
     options = ExportOptions(everything, settings_with(assignments).retention.keep_original_sample, not no_videos)
     folder, ledger = open_ledger(root)
-    batches = [str(row["batch"]) for row in ledger.named("status", batch=batch)]
+    names = ledger.query("SELECT DISTINCT batch FROM live_uploads ORDER BY batch")
+    batches = [str(row["batch"]) for row in names if batch in (None, row["batch"])]
     if not batches:
         raise Refusal(f"{batch or 'the ledger'}: no such batch" if batch else "the ledger has no batch yet")
     complete = True
@@ -368,35 +395,65 @@ def ledger() -> None:
 @ledger.command()
 @root_option
 @json_option
-def rebuild(root: str | None, as_json: bool) -> None:
-    """Make the database again from the parts."""
+def verify(root: str | None, as_json: bool) -> None:
+    """Check that the table `captions` is what the history says, and that no row is there twice."""
     _, store = open_ledger(root)
-    rebuilt = store.rebuild()
+    faults = store.verify()
     if as_json:
-        echo_json({"rows": rebuilt.rows, "unreadable": rebuilt.unreadable})
+        echo_json(faults)
     else:
-        echo_table([{"table": name, "rows": count} for name, count in rebuilt.rows.items()])
-        for path, reason in rebuilt.unreadable.items():
-            click.echo(f"left out: {path}: {reason}", err=True)
-    sys.exit(FAILED if rebuilt.unreadable else 0)
+        for sentence in faults or ["the ledger is as its history says"]:
+            click.echo(sentence)
+    sys.exit(FAILED if faults else 0)
 
 
 @ledger.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @root_option
 @json_option
-def compact(root: str | None, as_json: bool) -> None:
-    """Merge small part files into few; others may read and commit meanwhile."""
+def backup(folder: Path, root: str | None, as_json: bool) -> None:
+    """Write every table of the history to a new folder, as Parquet."""
+    from caption_assets.ledger.backup import write_backup
+
     _, store = open_ledger(root)
-    done = store.compact()
-    unreadable = {str(path): reason for table in done.values() for path, reason in table.unreadable.items()}
-    rows = [{"table": name, "parts_before": each.before, "parts_after": each.after} for name, each in done.items()]
+    counts = store.read(write_backup, folder)
     if as_json:
-        echo_json({"tables": rows, "unreadable": unreadable})
+        echo_json({"rows": counts})
     else:
-        echo_table(rows)
-        for path, reason in unreadable.items():
-            click.echo(f"left as it is: {path}: {reason}", err=True)
+        echo_table([{"table": name, "rows": count} for name, count in counts.items()])
+
+
+@ledger.command()
+@click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@root_option
+@json_option
+def restore(folder: Path, root: str | None, as_json: bool) -> None:
+    """Make the ledger again from a backup, or from the parts of version 6; the old file is set aside."""
+    from caption_assets.ledger.backup import restore as restore_from
+
+    target = RootFolder.at(root)
+    unreadable = restore_from(target, folder)
+    with Ledger(target).session() as session:
+        counts = {name: int(session.rows(f"SELECT count(*) FROM {name}")[0][0]) for name in HISTORY}
+    if as_json:
+        echo_json({"rows": counts, "unreadable": unreadable})
+    else:
+        echo_table([{"table": name, "rows": count} for name, count in counts.items()])
+        for sentence in unreadable:
+            click.echo(sentence, err=True)
     sys.exit(FAILED if unreadable else 0)
+
+
+def renamed(**_: object) -> None:
+    """Say what replaces a command of earlier versions."""
+    raise Refusal(
+        "the database is the record now, and has no parts: `ledger verify` checks it, `ledger backup DIR` saves it, "
+        "and `ledger restore DIR` makes it again from a backup"
+    )
+
+
+for old in ("rebuild", "compact"):
+    ledger.command(old, hidden=True)(root_option(json_option(renamed)))
 
 
 @ledger.command()

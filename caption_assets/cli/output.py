@@ -3,6 +3,7 @@
 import json
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
 
 import click
 
@@ -40,8 +41,12 @@ def settings_with(assignments: Sequence[str]) -> Settings:
 
 
 def echo_json(value: object) -> None:
-    """Print a value as JSON; times as ISO 8601."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+    """Print a value as JSON: records as objects, times as ISO 8601."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=_as_plain))
+
+
+def _as_plain(value: object) -> object:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
 
 
 def echo_table(rows: Sequence[Mapping[str, object]]) -> None:

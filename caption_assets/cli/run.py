@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 import dagster as dg
@@ -17,12 +16,12 @@ from caption_assets.cli.output import FAILED, echo_json
 from caption_assets.engines.registry import choose_engine
 from caption_assets.ledger.database import Ledger
 from caption_assets.orchestration.partitions import video_batches
+from caption_assets.pipeline.report import Note, Problem, notes, problems, run_summary
 from caption_assets.pipeline.stage_run import StageListener, listeners
 from caption_assets.root import RootFolder
-from caption_assets.settings import Settings, SettingsError
+from caption_assets.settings import Settings
 from caption_assets.uploads.batches import find_files
 from caption_assets.uploads.link import UploadError, bring_in, plan_upload
-from caption_assets.video.preview_format import require_format
 
 DAGSTER_YAML = "telemetry:\n  enabled: false\n"
 
@@ -66,11 +65,24 @@ class BarProgress(PlainProgress):
 
 
 def run_batch(
-    paths: Sequence[Path], batch: str | None, engine: str, root: RootFolder, settings: Settings, *, as_json: bool
+    paths: Sequence[Path],
+    batch: str | None,
+    engine: str,
+    root: RootFolder,
+    settings: Settings,
+    *,
+    as_json: bool = False,
 ) -> int:
-    """Caption `paths` as one batch; return the exit status."""
+    """Caption `paths` as one batch, and print what became of it; return the exit status.
+
+    Returns 0 where every window has its caption and 1 where something failed; the ledger says what.
+
+    Raises:
+        UploadError: a path does not exist, or holds no file.
+        SettingsError: a setting cannot be followed on this machine.
+        EngineUnavailable: the engine cannot run here.
+    """
     chosen = choose_engine(engine)
-    _check_preview_format(settings)
     upload = plan_upload(paths, root.uploads, batch)
     new_files = bring_in(upload, root.uploads)
     if not find_files(root.uploads, upload.batch):
@@ -82,14 +94,6 @@ def run_batch(
     if any(fault.endswith(INTERRUPTED) for fault in faults_of(result)):
         raise KeyboardInterrupt
     return _report(Ledger(root), root, name, result, as_json=as_json)
-
-
-def _check_preview_format(settings: Settings) -> None:
-    """Refuse a format that this machine cannot write before hours of captioning."""
-    try:
-        require_format(settings.preview.preview_format)
-    except ValueError as fault:
-        raise SettingsError(str(fault)) from None
 
 
 def execute(
@@ -159,9 +163,10 @@ def dagster_home(root: RootFolder) -> Path:
 
 
 def _report(ledger: Ledger, root: RootFolder, batch: str, result: dg.ExecuteInProcessResult, *, as_json: bool) -> int:
-    assets = ledger.named("run_summary", run=result.run_id, batch=batch)
-    problems = ledger.named("problems", batch=batch)
-    notes = ledger.named("notes", batch=batch)
+    with ledger.session() as session:
+        assets = run_summary(session, result.run_id, batch)
+        failed = problems(session, batch)
+        odd = notes(session, batch)
     faults = faults_of(result)
     checks = [
         event.asset_check_evaluation_data
@@ -175,31 +180,27 @@ def _report(ledger: Ledger, root: RootFolder, batch: str, result: dg.ExecuteInPr
             {
                 "batch": batch,
                 "run_id": result.run_id,
-                "ok": result.success and not problems and not failed_checks,
+                "ok": result.success and not failed and not failed_checks,
                 "assets": assets,
-                "problems": problems,
-                "notes": notes,
+                "problems": failed,
+                "notes": odd,
                 "failed_checks": failed_checks,
                 "faults": faults,
                 "exports": sorted(str(path) for path in exports.glob("*")),
             }
         )
     else:
-        _print_report(problems, notes, failed_checks, faults, exports)
-    return 0 if result.success and not problems and not failed_checks else FAILED
+        _print_report(failed, odd, failed_checks, faults, exports)
+    return 0 if result.success and not failed and not failed_checks else FAILED
 
 
 def _print_report(
-    problems: Sequence[dict[str, Any]],
-    notes: Sequence[dict[str, Any]],
-    failed_checks: Sequence[str],
-    faults: Sequence[str],
-    exports: Path,
+    failed: Sequence[Problem], odd: Sequence[Note], failed_checks: Sequence[str], faults: Sequence[str], exports: Path
 ) -> None:
-    for note in notes:
-        click.echo(f"note: {note['path']!r}: {note['error']}", err=True)
-    for problem in problems:
-        click.echo(f"failed: {problem['what']} {problem['name']!r}: {problem['error']}", err=True)
+    for note in odd:
+        click.echo(f"note: {note.path!r}: {note.error}", err=True)
+    for problem in failed:
+        click.echo(f"failed: {problem.what} {problem.name!r}: {problem.error}", err=True)
     for check in failed_checks:
         click.echo(f"failed: asset check {check}", err=True)
     for fault in faults:

@@ -12,28 +12,22 @@ from contextlib import asynccontextmanager
 
 
 class EncoderRoom:
-    """Lets requests in, in their order, while what they hold fits. For one event loop.
-
-    Args:
-        tokens: of frames that the core's cache of encoded frames takes.
-    """
+    """Lets requests in, in their order, while their tokens fit the core's cache. For one event loop."""
 
     def __init__(self, tokens: int) -> None:
         self._tokens = tokens
         self._held = self._repeats = 0
+        self._seen: set[str] = set()
         self._turn = asyncio.Lock()  # in order: else many small requests would keep out a large one
         self._left = asyncio.Event()
 
     @asynccontextmanager
-    async def hold(self, tokens: int, *, repeats: bool) -> AsyncIterator[None]:
-        """Wait for a place, and keep it for the block.
-
-        Args:
-            tokens: of the prompt, frames included.
-            repeats: the prefix cache may have its prompt: it is for several candidates, or its frames were seen before.
-        """
+    async def hold(self, frames: str, tokens: int, candidates: int) -> AsyncIterator[None]:
+        """Wait for a place, and keep it for the block. frames: their name. tokens: of the prompt, frames included."""
+        repeats = candidates > 1 or frames in self._seen  # so that the prefix cache may have the prompt
+        self._seen.add(frames)
         async with self._turn:
-            while not self._fits(tokens, repeats):
+            while self._held and (repeats or self._repeats) and self._held + tokens > self._tokens:
                 self._left.clear()
                 await self._left.wait()
             self._held += tokens
@@ -44,8 +38,3 @@ class EncoderRoom:
             self._held -= tokens
             self._repeats -= repeats
             self._left.set()
-
-    def _fits(self, tokens: int, repeats: bool) -> bool:
-        if not self._held or not (repeats or self._repeats):
-            return True
-        return self._held + tokens <= self._tokens

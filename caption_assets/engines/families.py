@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
-from caption_assets.engines.protocol import EngineUnavailable
+from caption_assets.engines.protocol import EngineUnavailable, PackedFrames
 from caption_assets.video.budget import FRAMES_PER_TOKEN, MAX_ASPECT_RATIO
 
 TICKS_PER_SECOND = 1_000_000
@@ -36,6 +36,11 @@ class FrameShape:
     frames: int
     height: int
     width: int
+
+    @classmethod
+    def of(cls, frames: PackedFrames) -> Self:
+        """Return the shape of packed frames."""
+        return cls(len(frames.jpegs), frames.height, frames.width)
 
 
 @dataclass(frozen=True)

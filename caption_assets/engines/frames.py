@@ -1,5 +1,6 @@
 """Packed frames as models in this process take them: pixels, and the metadata that tell their times."""
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,16 @@ def decode_frames(frames: PackedFrames) -> npt.NDArray[np.uint8]:
             raise ValueError(f"{name} has {width}x{height} pixels, not {frames.width}x{frames.height}")
         pixels[position] = picture
     return pixels
+
+
+def frames_digest(frames: PackedFrames) -> str:
+    """Return a name for frames made of their bytes, times and size (BLAKE2b: about 1 ms per MB)."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(repr((frames.width, frames.height, [float(time) for time in frames.times_s])).encode())
+    for jpeg in frames.jpegs:
+        digest.update(len(jpeg).to_bytes(8, "little"))
+        digest.update(jpeg)
+    return digest.hexdigest()
 
 
 def video_metadata(frames: PackedFrames) -> dict[str, Any]:

@@ -1,12 +1,13 @@
-"""What an engine is: a stream of requests in, a stream of completions out.
+"""What an engine is: it takes requests, and answers each with a completion per candidate.
 
-An engine may hold several requests in flight and may answer in any order; every completion carries the id of its
-request. A request that cannot be served is answered with a completion that says why, so the number of completions is
-always the number of candidates asked for. An engine raises only when it cannot go on at all (`EngineDied`).
+An engine may hold several requests and may answer in any order. A request that it cannot serve is answered with a
+completion that says why. An engine raises only when it cannot go on at all (`EngineDied`).
+`engines.dispatcher` sends requests, keeps account of what is in flight and restarts an engine that died.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, Self
 
@@ -78,6 +79,11 @@ class Completion:
     expected_prompt_tokens: int | None = None
     refusal: bool = False
 
+    @classmethod
+    def failed(cls, request_id: str, sample_index: int, error: str) -> Self:
+        """Return the completion that stands for a candidate that could not be made."""
+        return cls(request_id, sample_index, "", "error", error=error)
+
 
 OPTIONS: Mapping[str, tuple[str, str]] = {
     "fp8": ("stage", "fp8"),
@@ -146,18 +152,30 @@ class EngineSpec:
         return getattr(getattr(self, group), name)
 
 
+Reply = Callable[[Completion], None]
+"""Takes a completion, on any thread."""
+
+DONE: Future[None] = Future()
+"""What `Engine.submit` returns where the request is answered already."""
+DONE.set_result(None)
+
+
 class Engine(Protocol):
     """A loaded model (or, for `signal`, the measuring code) that answers requests."""
 
-    def stream(self, requests: Iterable[Request | None]) -> Iterator[Completion]:
-        """Yield one completion per seed of each request, as they finish. Pulls requests lazily, bounded in flight.
+    @property
+    def capacity(self) -> int:
+        """How many requests it wants to hold now, those in preparation included, so that it never waits for one."""
+        ...
 
-        None in place of a request says that nothing is ready now, but may be after the next completion: a second stage
-        waits for the first. It comes only while requests are in flight. Requests may be pulled on another thread, one
-        at a time. Closing the iterator gives up what is in flight.
+    def submit(self, request: Request, reply: Reply) -> Future[None]:
+        """Begin to answer `request`: call `reply` once per seed, with the seed's position as `sample_index`.
+
+        Returns a future that is done when no more answers will come. Its exception, or one that this method raises, is
+        why: `EngineDied` where the engine cannot serve any request. Cancelling it gives the request up.
         """
         ...
 
     def close(self) -> None:
-        """Free everything. Safe to call twice."""
+        """Free everything, and cancel the futures of requests that are in flight. Safe to call twice."""
         ...

@@ -3,13 +3,14 @@
 It cannot see objects and never names one. What it reads is in `measure`, how it says it in `wording`.
 """
 
-import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import Future
 
+from caption_assets.engines.frames import frames_digest
 from caption_assets.engines.measure import UnreadableFrameError, WindowMeasurements, measure_window
-from caption_assets.engines.protocol import Completion, EngineIdentity, PackedFrames, Request
+from caption_assets.engines.protocol import DONE, Completion, EngineIdentity, PackedFrames, Reply, Request
 from caption_assets.engines.wording import describe, enhance, refine
 
 MODEL_ID = "caption-assets/signal"
@@ -18,7 +19,7 @@ CACHED_WINDOWS = 1024  # stages run one after the other over a whole batch; meas
 
 
 class SignalEngine:
-    """An `Engine` that answers on the calling thread, in order, one request at a time.
+    """An `Engine` that answers a request while it is submitted, its candidates in the order of their seeds.
 
     Only `purpose`, `frames`, `seeds`, `max_tokens` and, for "refine", the first caption among the messages matter:
     prompts and `sampling` (temperature and all other fields) are ignored, the seed alone draws the wording.
@@ -27,19 +28,21 @@ class SignalEngine:
     `latency_ms` of a request's first candidate includes the measuring.
     """
 
+    capacity = 1
+
     def __init__(self) -> None:
-        self._measured: OrderedDict[bytes, WindowMeasurements] = OrderedDict()
+        self._measured: OrderedDict[str, WindowMeasurements] = OrderedDict()
 
     @staticmethod
     def identity() -> EngineIdentity:
         """Return what goes into a recipe."""
         return EngineIdentity("signal", CODE_VERSION, MODEL_ID, CODE_VERSION)
 
-    def stream(self, requests: Iterable[Request | None]) -> Iterator[Completion]:
-        """Yield each request's candidates in seed order; the next request is pulled after the last one is taken."""
-        for request in requests:
-            if request is not None:
-                yield from self._answers(request)
+    def submit(self, request: Request, reply: Reply) -> Future[None]:
+        """Reply `request`."""
+        for completion in self._answers(request):
+            reply(completion)
+        return DONE
 
     def close(self) -> None:
         """Forget the measured windows."""
@@ -74,7 +77,7 @@ class SignalEngine:
     def _measure(self, frames: PackedFrames | None) -> WindowMeasurements:
         if frames is None:
             raise UnreadableFrameError("the signal engine reads pixels: a request needs frames")
-        key = _frames_digest(frames)
+        key = frames_digest(frames)
         if key in self._measured:
             self._measured.move_to_end(key)
             return self._measured[key]
@@ -104,16 +107,6 @@ def _first_caption(request: Request) -> str:
 
 def _words_of_messages(request: Request) -> int:
     return sum(len(message.text.split()) for message in request.messages)
-
-
-def _frames_digest(frames: PackedFrames) -> bytes:
-    """Identify frames by their bytes, times and size (BLAKE2b: about 1 ms per MB)."""
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(repr((frames.width, frames.height, [float(t) for t in frames.times_s])).encode())
-    for jpeg in frames.jpegs:
-        digest.update(len(jpeg).to_bytes(8, "little"))
-        digest.update(jpeg)
-    return digest.digest()
 
 
 def _ms_since(started: float) -> float:

@@ -6,21 +6,20 @@ generates, a thread reads the next windows' frames and runs the processor on the
 the engine.
 """
 
-import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from caption_assets.engines.chat_template import ChatTemplate, read_chat_template
+from caption_assets.engines.chat_template import ChatTemplate, Prompt, check_length, read_chat_template
 from caption_assets.engines.devices import has_cuda
 from caption_assets.engines.families import Family, FrameShape, QwenVL, context_length, family_of
-from caption_assets.engines.feed import Feed
 from caption_assets.engines.frames import decode_frames, probe_video, video_metadata
 from caption_assets.engines.protocol import (
     Completion,
@@ -30,16 +29,16 @@ from caption_assets.engines.protocol import (
     EngineUnavailable,
     FinishReason,
     PackedFrames,
+    Reply,
     Request,
 )
-from caption_assets.engines.reasoning import prompt_opens_reasoning, split_reasoning
+from caption_assets.engines.reasoning import split_reasoning
 from caption_assets.engines.weights import fetch, locate
 
 CODE_VERSION = "1"  # bumped by hand whenever the same request may get another text from the same release
 INSTALL = "pip install 'caption_assets[transformers]'"
 PACKAGES = ("torch", "torchvision", "transformers")
-PREPARED = 3  # requests under way: one that is generated, one ready, one in preparation
-JOIN_S = 30.0
+PREPARED = 3  # requests in flight: one that is generated, one ready, one in preparation
 
 FIELDS: Mapping[str, str] = {
     "top_p": "top_p",
@@ -60,11 +59,10 @@ class UnknownField(ValueError):
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request as the model takes it. expected_tokens None: there is no rule. opens_thought: see `split_reasoning`."""
+    """A request as the model takes it."""
 
+    prompt: Prompt
     inputs: Mapping[str, Any]
-    expected_tokens: int | None
-    opens_thought: bool
 
 
 def identify(spec: EngineSpec) -> EngineIdentity:
@@ -111,41 +109,30 @@ class TransformersEngine:
                 raise EngineDied(f"out of memory while {spec.model} was loaded: {error}") from error
             raise
         self._max_len = context_length(path)
-        self._busy, self._closed = threading.Lock(), threading.Event()
-        self._dead: EngineDied | None = None
+        self._closed = threading.Event()
+        self._preparing, self._generating = ThreadPoolExecutor(1, "prepare"), ThreadPoolExecutor(1, "generate")
 
-    def stream(self, requests: Iterable[Request | None]) -> Iterator[Completion]:
-        """Yield candidates in the order of requests and seeds, as they are made.
+    @property
+    def capacity(self) -> int:
+        """How many requests keep both threads busy."""
+        return min(PREPARED, self._spec.stage.max_in_flight or PREPARED)
 
-        Raises:
-            EngineDied: the device is out of memory, or gives up.
-        """
-        if self._dead is not None:
-            raise self._dead
-        waiting: queue.SimpleQueue[tuple[Request, Future[Prepared]] | None] = queue.SimpleQueue()
-        closing = threading.Event()
-        with ThreadPoolExecutor(1, "prepare") as pool:
-
-            def send(request: Request, feed: Feed) -> None:
-                del feed
-                waiting.put((request, pool.submit(self._prepare, request)))
-
-            feed = Feed(requests, send, lambda: min(PREPARED, self._spec.stage.max_in_flight or PREPARED))
-            worker = threading.Thread(target=self._work, args=(waiting, feed, closing), name="generate", daemon=True)
-            worker.start()
-            try:
-                yield from feed.completions()
-            finally:
-                closing.set()
-                waiting.put(None)
-                worker.join(JOIN_S)
+    def submit(self, request: Request, reply: Reply) -> Future[None]:
+        """Begin to answer a request. Requests are answered in their order, and candidates in that of their seeds."""
+        if self._closed.is_set():
+            raise EngineDied("the engine is closed")
+        done: Future[None] = Future()
+        prepared = self._preparing.submit(self._prepare, request)
+        # Closing drops what waits for the thread: then this is all that ends the request.
+        self._generating.submit(self._work, request, prepared, reply, done).add_done_callback(lambda _: done.cancel())
+        return done
 
     def close(self) -> None:
         """Stop generating, and free the model and what it holds on the device."""
         self._closed.set()
-        with self._busy:
-            self._model = None
-            self._dead = self._dead or EngineDied("the engine is closed")
+        for pool in (self._preparing, self._generating):
+            pool.shutdown(cancel_futures=True)
+        self._model = None
         if self._torch.cuda.is_available():
             self._torch.cuda.empty_cache()
 
@@ -170,40 +157,33 @@ class TransformersEngine:
         self._model.generation_config = transformers.GenerationConfig(pad_token_id=self._padding)
         if isinstance(self._family, QwenVL) and self._family.prints_times:
             self._family = replace(self._family, keeps_markers=self._keeps_markers(self._family))
+            self._chat.family = self._family
 
     def _keeps_markers(self, family: QwenVL) -> bool:
         """Tell whether this release leaves the chat template's markers around a video, by processing a black one."""
         frames, black, shape = probe_video(family)
         inputs = self._processed(family, family.placeholder, frames, black)
-        kept = family.prompt_tokens(family.placeholder, shape, frames.times_s, self._count)
+        kept = family.prompt_tokens(family.placeholder, shape, frames.times_s, self._chat.count)
         return int(inputs["input_ids"].shape[-1]) == kept
 
     # preparing, on the pool's thread
 
     def _prepare(self, request: Request) -> Prepared:
         """Return what the model is given. Raises ValueError for what is wrong with the request."""
-        text = self._chat.render(request.messages, request.frames)
-        expected: int | None
-        if request.frames is None:
-            inputs = self._tokenizer(text, return_tensors="pt", add_special_tokens=False)
-            expected = int(inputs["input_ids"].shape[-1])
-        elif self._family is None:
-            raise ValueError(f"{self._spec.model} is a text model; a request with frames needs one that sees")
+        prompt = self._chat.prompt(request, self._max_len)
+        if request.frames is None or self._family is None:
+            inputs = self._tokenizer(prompt.text, return_tensors="pt", add_special_tokens=False)
         else:
-            shape = FrameShape(len(request.frames.jpegs), request.frames.height, request.frames.width)
-            expected = self._family.prompt_tokens(text, shape, request.frames.times_s, self._count)
-            self._check_length(expected, request)
-            inputs = self._processed(self._family, text, request.frames, decode_frames(request.frames))
-        self._check_length(int(inputs["input_ids"].shape[-1]), request)
-        return Prepared(dict(inputs), expected, prompt_opens_reasoning(text))
+            inputs = self._processed(self._family, prompt.text, request.frames, decode_frames(request.frames))
+            check_length(request, int(inputs["input_ids"].shape[-1]), len(prompt.ids), self._max_len)
+        return Prepared(prompt, dict(inputs))
 
     def _processed(self, family: Family, text: str, frames: PackedFrames, pixels: Any) -> Mapping[str, Any]:
         """Run the model's processor on a prompt and its frames, at their own size and with their true times."""
-        shape = FrameShape(len(frames.jpegs), frames.height, frames.width)
         pictures = self._torch.from_numpy(pixels).permute(0, 3, 1, 2)
         if self._spec.engine.preprocess_dtype != "uint8":
             pictures = pictures.to(getattr(self._torch, self._spec.engine.preprocess_dtype))
-        options = family.processor_options(shape)
+        options = family.processor_options(FrameShape.of(frames))
         if family.frames_as == "images":
             given: dict[str, Any] = {"images": [list(pictures)], "images_kwargs": options}
         else:
@@ -217,58 +197,35 @@ class TransformersEngine:
         )
         return processed
 
-    def _check_length(self, tokens: int | None, request: Request) -> None:
-        if tokens is not None and self._max_len is not None and tokens + request.max_tokens > self._max_len:
-            raise ValueError(
-                f"the request needs {tokens + request.max_tokens} tokens ({tokens} of the prompt, {request.max_tokens} "
-                f"for the answer), the model has {self._max_len}; lower max_output_tokens, sampling_fps or window_size"
-            )
+    # generating, on the thread of that name
 
-    def _count(self, text: str) -> int:
-        return len(self._tokenizer.encode(text, add_special_tokens=False))
-
-    # generating, on the stream's worker thread
-
-    def _work(
-        self,
-        waiting: "queue.SimpleQueue[tuple[Request, Future[Prepared]] | None]",
-        feed: Feed,
-        closing: threading.Event,
-    ) -> None:
-        while (item := waiting.get()) is not None and not closing.is_set():
-            request, future = item
+    def _work(self, request: Request, prepared: Future[Prepared], reply: Reply, done: Future[None]) -> None:
+        """Make the candidates of a request until it is done or given up."""
+        fault: EngineDied | None = None
+        for index in range(len(request.seeds)):
+            if done.cancelled():
+                return
             try:
-                prepared = future.result()
+                reply(self._candidate(request, index, prepared.result(), done))
             except Exception as error:
-                self._fail(error, request, range(len(request.seeds)), feed)
-                continue
-            for index in range(len(request.seeds)):
-                if closing.is_set():
-                    return
-                try:
-                    with self._busy:
-                        feed.answer(request, self._candidate(request, index, prepared, closing))
-                except Exception as error:
-                    self._fail(error, request, [index], feed)
+                if (fault := self._death_of(error)) is not None:
+                    break
+                message = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+                reply(Completion.failed(request.request_id, index, message))
+        with suppress(InvalidStateError):  # given up meanwhile
+            done.set_exception(fault) if fault else done.set_result(None)
 
-    def _fail(self, error: Exception, request: Request, indices: Iterable[int], feed: Feed) -> None:
-        """Answer with an error, or end the stream where the device is of no more use."""
-        if isinstance(error, EngineDied):
-            self._dead = error
-        elif _is_out_of_memory(error):
-            self._dead = EngineDied(f"out of memory: {error}")
-        elif "CUDA error" in str(error):  # after an assertion on the device every later call fails
-            self._dead = EngineDied(f"the device gave up: {error}")
-        if self._dead is not None:
-            feed.fail(self._dead)
-            return
-        message = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        for index in indices:
-            feed.answer(request, Completion(request.request_id, index, "", "error", error=message))
+    def _death_of(self, error: Exception) -> EngineDied | None:
+        """Return what ended the engine where the device is of no more use, None where an error costs one candidate."""
+        if self._closed.is_set():
+            return EngineDied("the engine was closed")
+        if _is_out_of_memory(error):
+            return EngineDied(f"out of memory: {error}")
+        if "CUDA error" in str(error):  # after an assertion on the device every later call fails
+            return EngineDied(f"the device gave up: {error}")
+        return None
 
-    def _candidate(self, request: Request, index: int, prepared: Prepared, closing: threading.Event) -> Completion:
-        if self._model is None:
-            raise EngineDied("the engine is closed")
+    def _candidate(self, request: Request, index: int, prepared: Prepared, done: Future[None]) -> Completion:
         started = time.perf_counter()
         settings = self._generation(request)
         inputs = {name: self._placed(name, value) for name, value in prepared.inputs.items()}
@@ -276,7 +233,7 @@ class TransformersEngine:
         stops = self._stops(request)
         extra = {
             "logits_processor": self._penalties(request, length),
-            "stopping_criteria": self._stopping(stops, length, closing),
+            "stopping_criteria": self._stopping(stops, length, done),
         }
         with self._torch.random.fork_rng(self._devices()), self._torch.inference_mode():
             self._torch.manual_seed(request.seeds[index])
@@ -285,7 +242,7 @@ class TransformersEngine:
             raise EngineDied("the engine was closed")
         tokens = made[0, length:].tolist()
         text, finish = self._read(tokens, request, stops)
-        answer, reasoning = split_reasoning(text, opened_in_prompt=prepared.opens_thought)
+        answer, reasoning = split_reasoning(text, opened_in_prompt=prepared.prompt.opens_thought)
         return Completion(
             request.request_id,
             index,
@@ -295,7 +252,7 @@ class TransformersEngine:
             output_tokens=len(tokens),
             latency_ms=round(1000 * (time.perf_counter() - started), 3),
             reasoning=reasoning,
-            expected_prompt_tokens=prepared.expected_tokens,
+            expected_prompt_tokens=prepared.prompt.expected_tokens,
         )
 
     def _placed(self, name: str, value: Any) -> Any:
@@ -348,13 +305,13 @@ class TransformersEngine:
         processors.append(_Processor(penalize))
         return processors
 
-    def _stopping(self, stops: list[str], length: int, closing: threading.Event) -> Any:
-        """Return when to stop beside the end token: a stop text, or the stream or the engine being closed."""
+    def _stopping(self, stops: list[str], length: int, done: Future[None]) -> Any:
+        """Return when to stop beside the end token: at a stop text, or when the request or the engine is given up."""
 
         def stop(ids: Any, scores: Any, **_: Any) -> Any:
             del scores
             found = bool(stops) and any(stop in self._text(ids[0, length:].tolist()) for stop in stops)
-            over = found or closing.is_set() or self._closed.is_set()
+            over = found or done.cancelled() or self._closed.is_set()
             return self._torch.full((ids.shape[0],), over, dtype=bool, device=ids.device)
 
         return self._transformers.StoppingCriteriaList([stop])

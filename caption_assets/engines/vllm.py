@@ -1,7 +1,7 @@
 """vLLM in this process: the model stays loaded, and windows of all clips flow through one continuous batch.
 
-What overlaps: a thread pulls requests (`feed`), a pool decodes JPEGs and renders prompts, vLLM's renderer threads run
-the model's processor, and its core generates in a process of its own.
+What overlaps: the dispatcher reads frames, a pool decodes JPEGs and renders prompts, vLLM's renderer threads run the
+model's processor, and its core generates in a process of its own.
 
 Each candidate is a request of its own with its own seed, so that one made again alone is made as it was among the
 others; the prompt is prepared once for all of them, and the prefix cache computes it once. Texts for the same seed are
@@ -10,14 +10,12 @@ invariant (VLLM_BATCH_INVARIANT=1).
 """
 
 import asyncio
-import hashlib
 import logging
 import multiprocessing
 import os
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, fields, replace
@@ -26,23 +24,22 @@ from pathlib import Path
 from typing import Any
 
 from caption_assets.cores import usable_cores
-from caption_assets.engines.chat_template import ChatTemplate, read_chat_template
+from caption_assets.engines.chat_template import ChatTemplate, Prompt, read_chat_template
 from caption_assets.engines.child_process import end, guard, with_descendants
 from caption_assets.engines.encoder_room import EncoderRoom
 from caption_assets.engines.families import Family, FrameShape, QwenVL, family_of
-from caption_assets.engines.feed import Feed
-from caption_assets.engines.frames import PROBE_PAIR_S, decode_frames, probe_video, video_metadata
+from caption_assets.engines.frames import PROBE_PAIR_S, decode_frames, frames_digest, probe_video, video_metadata
 from caption_assets.engines.protocol import (
     Completion,
     EngineDied,
     EngineIdentity,
     EngineSpec,
     EngineUnavailable,
-    FinishReason,
     PackedFrames,
+    Reply,
     Request,
 )
-from caption_assets.engines.reasoning import prompt_opens_reasoning, split_reasoning
+from caption_assets.engines.reasoning import split_reasoning
 from caption_assets.engines.vllm_arguments import (
     MOST_PROCESSOR_THREADS,
     check_arguments,
@@ -53,6 +50,8 @@ from caption_assets.engines.vllm_arguments import (
     prepare_environment,
     processor_threads,
     result_options,
+    root_cause,
+    sampling_params,
 )
 from caption_assets.engines.weights import fetch, locate
 
@@ -65,21 +64,14 @@ CLOSE_S = 10.0
 log = logging.getLogger(__name__)
 
 
-class TooLong(ValueError):
-    """A request does not fit into the model's context. The message has the numbers."""
-
-
 @dataclass(frozen=True)
 class Prepared:
-    """A request as vLLM takes it.
+    """A request as vLLM takes it. frames: their digest, None without any; frames_name: what vLLM's caches call them."""
 
-    opens_thought: the prompt ends inside a thought. frames_name: under which caches know the frames, None without any.
-    """
-
-    prompt: dict[str, Any]
-    expected_tokens: int | None
-    opens_thought: bool
-    frames_name: str | None
+    prompt: Prompt
+    inputs: dict[str, Any]
+    frames: str | None = None
+    frames_name: str | None = None
 
 
 def identify(spec: EngineSpec) -> EngineIdentity:
@@ -107,11 +99,10 @@ class VllmEngine:
     """
 
     def __init__(self, spec: EngineSpec, managed: Mapping[str, str]):
-        if (reason := missing()) is not None:
-            raise EngineUnavailable(reason)
         self._spec = spec
         self._errors = prepare_environment()
-        self._errors_from = _size(self._errors)
+        self._errors.write_text("")  # what an engine before this one died of
+        from anyio.from_thread import start_blocking_portal
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.platforms import current_platform
 
@@ -121,29 +112,26 @@ class VllmEngine:
         check_family(spec.model, self._family)
         on_cpu = current_platform.is_cpu()
         arguments = engine_arguments(spec, path, self._family, on_cpu=on_cpu)
-        self._names = count()
+        self._numbers = count()
         self._other_names: dict[str, str] = {}  # of frames that the core had lost
-        self._seen: set[str] = set()  # names of frames, where places are few
-        self._dead: EngineDied | None = None
+        self._tokens_a_request = self._bytes_a_request = 0.0
         self._closed = False
-        self._tokens, self._bytes = RecentMean(), RecentMean()
-        self._pool = ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 2)), "prepare")
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True)
-        self._thread.start()
+        self._engine: Any = None
         self._all_processes: list[Any] = []
         self._guard: subprocess.Popen[bytes] | None = None
-        self._lent = ExitStack()
+        self._exit = ExitStack()
+        self._pool = self._exit.enter_context(ThreadPoolExecutor(max(2, min(8, usable_cores())), "prepare"))
+        self._portal = self._exit.enter_context(start_blocking_portal())
         before = set(multiprocessing.active_children())
         try:
-            self._engine = self._call(_start(AsyncEngineArgs(**arguments)))
+            self._engine = _start(AsyncEngineArgs(**arguments))
             self._processes = set(multiprocessing.active_children()) - before
             self._all_processes = with_descendants(process.pid for process in self._processes if process.pid)
             self._guard = guard(os.getpid(), self._all_processes)
             self._read_engine(path, on_cpu=on_cpu)
             # On a CPU the model itself has all the cores.
             threads = 1 if on_cpu else min(MOST_PROCESSOR_THREADS, usable_cores() // 2)
-            self._lent.enter_context(processor_threads(threads))
+            self._exit.enter_context(processor_threads(threads))
         except BaseException as error:
             self._processes = set(multiprocessing.active_children()) - before
             self.close()
@@ -151,88 +139,65 @@ class VllmEngine:
                 raise EngineUnavailable(f"{spec.model}: {self._cause(error)}") from error
             raise
 
-    def stream(self, requests: Iterable[Request | None]) -> Iterator[Completion]:
-        """Yield a completion for each seed of each request, as they finish.
+    @property
+    def capacity(self) -> int:
+        """How many requests fill the cache of keys and values, and some more that are being prepared.
 
-        Raises:
-            EngineDied: the engine's process is gone; the message says why, as far as it was said.
+        Fewer where their processed frames, which wait in memory, would take more than 8 GiB.
         """
-        if self._dead is not None:
-            raise self._dead
+        if self._spec.stage.max_in_flight is not None:
+            return self._spec.stage.max_in_flight
+        if not self._tokens_a_request or not self._cached_tokens:
+            return FEWEST_IN_FLIGHT
+        filling = LOOKAHEAD * self._cached_tokens / self._tokens_a_request
+        held = MOST_BYTES / self._bytes_a_request if self._bytes_a_request else filling
+        return max(FEWEST_IN_FLIGHT, int(min(2 * self._most_sequences, filling, held)))
+
+    def submit(self, request: Request, reply: Reply) -> Future[None]:
+        """Begin to answer a request. An engine whose process is gone says why, as far as that was written down."""
         if self._closed:
             raise EngineDied("the engine is closed")
-        running: set[Future[None]] = set()
-
-        def send(request: Request, feed: Feed) -> None:
-            future = asyncio.run_coroutine_threadsafe(self._serve(request, feed), self._loop)
-            running.add(future)
-            future.add_done_callback(running.discard)
-
-        try:
-            yield from Feed(requests, send, self._limit).completions()
-        finally:
-            for future in list(running):
-                future.cancel()
+        return self._portal.start_task_soon(self._serve, request, reply)
 
     def close(self) -> None:
         """End the engine's processes and threads, whatever they are doing."""
         if self._closed:
             return
         self._closed = True
-        self._lent.close()
-        engine = getattr(self, "_engine", None)
-        if engine is not None:
+        if self._engine is not None:
             with suppress(Exception):
-                self._call(_shut_down(engine), CLOSE_S)
+                self._portal.start_task_soon(self._engine.shutdown).result(CLOSE_S)
+        end(self._all_processes or with_descendants(each.pid for each in self._processes if each.pid), CLOSE_S)
         for process in self._processes:
-            process.join(0 if self._dead else 1)
-            if process.is_alive():
-                process.kill()
-                process.join(CLOSE_S)
-        end(self._all_processes, CLOSE_S)
+            process.join(CLOSE_S)
         if self._guard is not None:
             self._guard.kill()
             self._guard.wait(CLOSE_S)
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        with suppress(TimeoutError):  # interrupted while loading, the loop is still in vLLM's constructor
-            self._call(_cancel_all(), CLOSE_S)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(CLOSE_S)
+        self._pool.shutdown(cancel_futures=True)
+        self._portal.call(self._portal.stop, True)
+        self._exit.close()
         self._engine = None
 
     # preparing
 
     def _prepare(self, request: Request) -> Prepared:
         """Return what is sent for a request. Raises what is wrong with it: bad frames, too many tokens."""
-        if request.frames is not None and self._family is None:
-            raise ValueError(f"{self._spec.model} is a text model; a request with frames needs one that sees")
-        text = self._chat.render(request.messages, request.frames)
-        prompt: dict[str, Any] = {"prompt_token_ids": self._token_ids(text)}
-        expected: int | None = len(prompt["prompt_token_ids"])
-        if request.frames is not None and self._family is not None:
-            frames, shape = request.frames, _shape(request.frames)
-            expected = self._family.prompt_tokens(text, shape, frames.times_s, lambda t: len(self._token_ids(t)))
-            self._check_length(expected, len(prompt["prompt_token_ids"]), request)
-            prompt |= self._visual_input(self._family, frames, shape)
-        self._check_length(expected, len(prompt["prompt_token_ids"]), request)
-        name = None if request.frames is None else _digest(request.frames)
-        prompt = prompt if name is None else _named(prompt, self._other_names.get(name, name))
-        return Prepared(prompt, expected, prompt_opens_reasoning(text), name)
+        prompt = self._chat.prompt(request, self._max_model_len, hint=", or raise vllm_kwargs.max_model_len")
+        inputs: dict[str, Any] = {"prompt_token_ids": prompt.ids}
+        if request.frames is None or self._family is None:
+            return Prepared(prompt, inputs)
+        digest = frames_digest(request.frames)
+        name = self._other_names.get(digest, digest)
+        visual = self._visual_input(self._family, request.frames)
+        return Prepared(prompt, _named({**inputs, **visual}, name), digest, name)
 
-    def _check_length(self, expected: int | None, text: int, request: Request) -> None:
-        needed = None if expected is None else expected + request.max_tokens
-        if expected is None or needed is None or needed <= self._max_model_len:
-            return
-        visual = expected - text if request.frames is not None else 0
-        lower = "max_output_tokens, sampling_fps or window_size" if visual else "max_output_tokens"
-        raise TooLong(
-            f"the request needs {needed} tokens ({visual} of frames, {expected - visual} of text, {request.max_tokens} "
-            f"for the answer), the model has {self._max_model_len}; lower {lower}, or raise vllm_kwargs.max_model_len"
-        )
+    def _visual_input(self, family: Family, frames: PackedFrames) -> dict[str, Any]:
+        pixels: Any = decode_frames(frames)
+        if self._spec.engine.preprocess_dtype != "uint8":  # another type; values stay 0 to 255
+            import torch
 
-    def _visual_input(self, family: Family, frames: PackedFrames, shape: FrameShape) -> dict[str, Any]:
-        pixels = self._as_wanted(decode_frames(frames))
-        options = family.processor_options(shape)
+            pixels = torch.from_numpy(pixels).to(getattr(torch, self._spec.engine.preprocess_dtype))
+        options = family.processor_options(FrameShape.of(frames))
         extra: dict[str, Any] = {"mm_processor_kwargs": options} if options else {}
         if family.frames_as == "images":
             from PIL import Image
@@ -240,34 +205,26 @@ class VllmEngine:
             return {"multi_modal_data": {"image": [Image.fromarray(picture) for picture in pixels]}, **extra}
         return {"multi_modal_data": {"video": [(pixels, frames_metadata(frames))]}, **extra}
 
-    def _as_wanted(self, pixels: Any) -> Any:
-        """Return frames in the type that is asked for; values stay 0 to 255."""
-        if self._spec.engine.preprocess_dtype == "uint8":
-            return pixels
-        import torch
-
-        return torch.from_numpy(pixels).to(getattr(torch, self._spec.engine.preprocess_dtype))
-
-    def _token_ids(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
-        return ids
-
     # generating, on the engine's loop
 
-    async def _serve(self, request: Request, feed: Feed) -> None:
+    async def _serve(self, request: Request, reply: Reply) -> None:
         try:
-            prepared = await self._loop.run_in_executor(self._pool, self._prepare, request)
-            rendered = await self._render(prepared.prompt, len(request.seeds))
-        except asyncio.CancelledError:
-            raise
+            prepared = await asyncio.get_running_loop().run_in_executor(self._pool, self._prepare, request)
+            rendered = await self._render(prepared.inputs, len(request.seeds))
         except Exception as error:
-            self._fail(error, request, feed, range(len(request.seeds)))
+            reason = self._reason(error)
+            for index in range(len(request.seeds)):
+                reply(Completion.failed(request.request_id, index, reason))
             return
-        self._tokens.add(len(rendered[0]["prompt_token_ids"]) + len(request.seeds) * request.max_tokens)
-        self._bytes.add(_processed_bytes(request.frames))
-        async with self._place(prepared, rendered):
+        tokens = len(rendered[0]["prompt_token_ids"])
+        self._tokens_a_request = _recent_mean(self._tokens_a_request, tokens + len(request.seeds) * request.max_tokens)
+        self._bytes_a_request = _recent_mean(self._bytes_a_request, _processed_bytes(request.frames))
+        place: AbstractAsyncContextManager[None] = nullcontext()
+        if self._room is not None and prepared.frames is not None:
+            place = self._room.hold(prepared.frames, tokens, len(rendered))
+        async with place:
             await asyncio.gather(
-                *(self._candidate(request, index, prepared, prompt, feed) for index, prompt in enumerate(rendered))
+                *(self._candidate(request, index, prepared, prompt, reply) for index, prompt in enumerate(rendered))
             )
 
     async def _render(self, prompt: dict[str, Any], times: int = 1) -> list[dict[str, Any]]:
@@ -283,67 +240,47 @@ class VllmEngine:
         )
         return rendered
 
-    def _place(self, prepared: Prepared, rendered: Sequence[dict[str, Any]]) -> AbstractAsyncContextManager[None]:
-        """Return the place in the core that a request waits for, where it has to."""
-        if self._room is None or prepared.frames_name is None:
-            return nullcontext()
-        repeats = len(rendered) > 1 or prepared.frames_name in self._seen
-        self._seen.add(prepared.frames_name)
-        return self._room.hold(len(rendered[0]["prompt_token_ids"]), repeats=repeats)
-
     async def _candidate(
-        self, request: Request, index: int, prepared: Prepared, rendered: dict[str, Any], feed: Feed
+        self, request: Request, index: int, prepared: Prepared, rendered: dict[str, Any], reply: Reply
     ) -> None:
         started = time.perf_counter()
         try:
             params = sampling_params(request.sampling, request.seeds[index], request.max_tokens)
             name = f"{request.request_id}/{index}"
             final = await self._generate(rendered, params, name)
-            if final.outputs[0].finish_reason == "error":
+            if final.outputs[0].finish_reason == "error" and prepared.frames is not None:
                 # The two sides of vLLM's cache of processed frames had come to differ, in 0.25 for good.
                 (again,) = await self._render(self._under_another_name(prepared))
                 final = await self._generate(again, params, name)
                 # 0.25 wrote that down as an error, which is not what a later death will be of.
-                self._errors_from = _size(self._errors)
-        except asyncio.CancelledError:
-            raise
+                self._errors.write_text("")
+            made = _completion(request, index, final, prepared, time.perf_counter() - started)
         except Exception as error:
-            self._fail(error, request, feed, [index])
-            return
-        made = _completion(request, index, final, prepared)
-        feed.answer(request, replace(made, latency_ms=round(1000 * (time.perf_counter() - started), 3)))
+            made = Completion.failed(request.request_id, index, self._reason(error))
+        reply(made)
 
     def _under_another_name(self, prepared: Prepared) -> dict[str, Any]:
         """Return a prompt whose frames no cache knows, so that they are sent again: once for all who ask for them."""
-        name = prepared.frames_name
-        if name is None:
-            return prepared.prompt
-        current = _named(prepared.prompt, self._other_names.get(name, name))
-        if current["multi_modal_uuids"] == prepared.prompt["multi_modal_uuids"]:  # no candidate beside it was first
-            self._other_names[name] = f"{name}/{next(self._names)}"
-            current = _named(prepared.prompt, self._other_names[name])
-        return current
+        digest = str(prepared.frames)
+        if self._other_names.get(digest, digest) == prepared.frames_name:  # no other candidate was here before
+            self._other_names[digest] = f"{digest}/{next(self._numbers)}"
+        return _named(prepared.inputs, self._other_names[digest])
 
     async def _generate(self, rendered: dict[str, Any], params: Any, name: str) -> Any:
-        final = None
-        async for output in self._engine.generate({**rendered}, params, f"{name}/{next(self._names)}"):
-            final = output
-        if final is None:
-            raise RuntimeError("vLLM ended the request without an answer")
-        return final
+        outputs = self._engine.generate({**rendered}, params, f"{name}/{next(self._numbers)}")
+        return [output async for output in outputs][-1]  # the only one: see `sampling_params`
 
-    def _fail(self, error: Exception, request: Request, feed: Feed, indices: Iterable[int]) -> None:
-        """Answer with an error, or end the stream where the engine is dead."""
+    def _reason(self, error: Exception) -> str:
+        """Return what is wrong with a request.
+
+        Raises:
+            EngineDied: it is the engine that is wrong.
+        """
         if self._engine is None or self._engine.errored or type(error).__name__ == "EngineDeadError":
-            self._dead = self._dead or EngineDied(f"vLLM stopped: {self._cause(error)}")
-            feed.fail(self._dead)
-            return
+            raise EngineDied(f"vLLM stopped: {self._cause(error)}") from error
         reason = error.__cause__ if type(error).__name__ == "EngineGenerateError" and error.__cause__ else error
         text = str(reason).strip() or type(reason).__name__
-        known = isinstance(reason, ValueError)
-        message = text if known else f"{type(reason).__name__}: {text}"
-        for index in indices:
-            feed.answer(request, Completion(request.request_id, index, "", "error", error=message))
+        return text if isinstance(reason, ValueError) else f"{type(reason).__name__}: {text}"
 
     # the engine itself
 
@@ -355,11 +292,10 @@ class VllmEngine:
         self._max_model_len = int(config.model_config.max_model_len)
         blocks, block = config.cache_config.num_gpu_blocks or 0, config.cache_config.block_size or 0
         self._cached_tokens = blocks * block
-        self._most_in_flight = 2 * int(config.scheduler_config.max_num_seqs)
-        self._tokenizer = self._engine.renderer.get_tokenizer()
-        self._chat = ChatTemplate(self._tokenizer, read_chat_template(path), self._family)
+        self._most_sequences = int(config.scheduler_config.max_num_seqs)
+        self._chat = ChatTemplate(self._engine.renderer.get_tokenizer(), read_chat_template(path), self._family)
         if isinstance(self._family, QwenVL) and self._spec.purpose == "caption":
-            self._family = self._tried_out(self._family)
+            self._family = self._chat.family = self._tried_out(self._family)
 
     def _tried_out(self, family: QwenVL) -> QwenVL:
         """Return the family as this version of vLLM treats it, found by processing a small black video.
@@ -369,124 +305,48 @@ class VllmEngine:
         """
         frames, black, shape = probe_video(family)
         prompt = {
-            "prompt_token_ids": self._token_ids(family.placeholder),
+            "prompt_token_ids": self._chat.token_ids(family.placeholder),
             "multi_modal_data": {"video": [(black, frames_metadata(frames))]},
             "mm_processor_kwargs": family.processor_options(shape),
         }
-        (rendered,) = self._call(self._render(prompt))
+        (rendered,) = self._portal.call(self._render, prompt)
         field = rendered["mm_kwargs"]["video"][0].get("second_per_grid_ts")
         if field is not None and abs(float(field.data) - PROBE_PAIR_S) > 0.01:
             log.warning(
                 "vLLM %s tells %s that pairs of frames are %.2f s apart, where they are %.2f; use vLLM 0.32 or newer",
                 installed_version(), self._spec.model, float(field.data), PROBE_PAIR_S,
             )  # fmt: skip
-        kept = family.prompt_tokens(family.placeholder, shape, frames.times_s, lambda text: len(self._token_ids(text)))
+        kept = family.prompt_tokens(family.placeholder, shape, frames.times_s, self._chat.count)
         return replace(family, keeps_markers=len(rendered["prompt_token_ids"]) == kept)
 
-    def _limit(self) -> int:
-        """Return how many requests may be in flight: those that fill the cache, and some that are being prepared.
-
-        Fewer where their processed frames, which wait in memory, would take more than 8 GiB.
-        """
-        if self._spec.stage.max_in_flight is not None:
-            return self._spec.stage.max_in_flight
-        if not self._tokens.value or not self._cached_tokens:
-            return FEWEST_IN_FLIGHT
-        filling = LOOKAHEAD * self._cached_tokens / self._tokens.value
-        held = MOST_BYTES / self._bytes.value if self._bytes.value else filling
-        return max(FEWEST_IN_FLIGHT, int(min(self._most_in_flight, filling, held)))
-
-    def _call(self, coroutine: Coroutine[Any, Any, Any], timeout: float | None = None) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout)
-
     def _cause(self, error: BaseException) -> str:
-        """Return why the engine ended: the last exception that its processes wrote down, else what was raised."""
-        with suppress(OSError):
-            with self._errors.open(encoding="utf-8", errors="replace") as stream:
-                stream.seek(self._errors_from)
-                said = stream.read()
-            if (root := root_cause(said)) is not None:
-                return root
-        alive = [process for process in self._processes if process.is_alive()]
+        """Return why the engine ended: the first exception that its processes wrote down, else what was raised."""
+        if (root := root_cause(self._errors.read_text(encoding="utf-8", errors="replace"))) is not None:
+            return root
         codes = [process.exitcode for process in self._processes if process.exitcode]
-        if not alive and codes:
+        if codes and not any(process.is_alive() for process in self._processes):
             signal = f"by signal {-codes[0]}" if codes[0] < 0 else f"with exit status {codes[0]}"
             return f"its process ended {signal}"
         return str(error).strip() or type(error).__name__
 
 
-class RecentMean:
-    """A mean in which the last ten values or so count; 0 before the first."""
-
-    def __init__(self) -> None:
-        self.value = 0.0
-
-    def add(self, value: float) -> None:
-        """Take one more value."""
-        self.value = value if not self.value else 0.9 * self.value + 0.1 * value
-
-
-def sampling_params(sampling: Mapping[str, object], seed: int, max_tokens: int) -> Any:
-    """Return vLLM's SamplingParams for one candidate.
-
-    Raises:
-        ValueError: a field is unknown or outside its range.
-    """
-    from vllm.sampling_params import RequestOutputKind, SamplingParams
-
-    values = {name: _nested(name, value) for name, value in sampling.items() if name != "seed"}
-    try:
-        return SamplingParams(**values, n=1, seed=seed, max_tokens=max_tokens, output_kind=RequestOutputKind.FINAL_ONLY)
-    except TypeError as error:
-        raise ValueError(f"sampling_params: {error}") from error
-
-
-def root_cause(said: str) -> str | None:
-    """Return the line of the first traceback in what an engine's processes said that names the exception."""
-    for line in said.splitlines():
-        words = line.split("] ", 1)[-1].strip()
-        name, colon, rest = words.partition(": ")
-        kind = name.rpartition(".")[2]
-        if colon and kind.isidentifier() and kind.endswith(("Error", "Exception")) and rest.strip():
-            return words
-    return None
-
-
-def _completion(request: Request, index: int, output: Any, prepared: Prepared) -> Completion:
-    answer = output.outputs[0]
-    text, reasoning = split_reasoning(answer.text, opened_in_prompt=prepared.opens_thought)
-    finish: FinishReason = "length" if answer.finish_reason == "length" else "stop"
-    made = Completion(
+def _completion(request: Request, index: int, output: Any, prepared: Prepared, seconds: float) -> Completion:
+    made = output.outputs[0]
+    text, reasoning = split_reasoning(made.text, opened_in_prompt=prepared.prompt.opens_thought)
+    completion = Completion(
         request.request_id,
         index,
         text,
-        finish,
+        "length" if made.finish_reason == "length" else "stop",
         prompt_tokens=len(output.prompt_token_ids),
-        output_tokens=len(answer.token_ids),
+        output_tokens=len(made.token_ids),
+        latency_ms=round(1000 * seconds, 3),
         reasoning=reasoning,
-        expected_prompt_tokens=prepared.expected_tokens,
+        expected_prompt_tokens=prepared.prompt.expected_tokens,
     )
-    if answer.finish_reason in ("stop", "length", "repetition"):
-        return made
-    return replace(made, text="", finish_reason="error", error=f"vLLM ended the request: {answer.finish_reason}")
-
-
-def _nested(name: str, value: object) -> object:
-    """Return a field's value as vLLM takes it: some are tables of their own, some have numbers for keys."""
-    if name == "stop":
-        return value or None
-    if name == "logit_bias" and isinstance(value, Mapping):
-        return {int(token): float(bias) for token, bias in value.items()}
-    if isinstance(value, Mapping) and name in ("repetition_detection", "structured_outputs"):
-        from vllm import sampling_params
-
-        kinds: Mapping[str, str] = {
-            "repetition_detection": "RepetitionDetectionParams",
-            "structured_outputs": "StructuredOutputsParams",
-        }
-        kind: Callable[..., object] = getattr(sampling_params, kinds[name])
-        return kind(**value) if value else None
-    return value
+    if made.finish_reason in ("stop", "length", "repetition"):
+        return completion
+    return replace(completion, text="", finish_reason="error", error=f"vLLM ended the request: {made.finish_reason}")
 
 
 def frames_metadata(frames: PackedFrames) -> dict[str, Any]:
@@ -500,42 +360,19 @@ def _named(prompt: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {**prompt, "multi_modal_uuids": {kind: [f"{name}.{at}" for at in range(len(items[kind]))] for kind in items}}
 
 
-def _digest(frames: PackedFrames) -> str:
-    """Return the name under which the engine caches processed frames: what is in them, and when."""
-    digest = hashlib.blake2b(repr([float(time) for time in frames.times_s]).encode(), digest_size=16)
-    for jpeg in frames.jpegs:
-        digest.update(len(jpeg).to_bytes(8, "little"))
-        digest.update(jpeg)
-    return digest.hexdigest()
-
-
 def _processed_bytes(frames: PackedFrames | None) -> int:
     """Return the size of processed frames: three colours of two bytes a pixel."""
     return 6 * len(frames.jpegs) * frames.height * frames.width if frames is not None else 0
 
 
-def _shape(frames: PackedFrames) -> FrameShape:
-    return FrameShape(len(frames.jpegs), frames.height, frames.width)
+def _recent_mean(mean: float, value: float) -> float:
+    """Return a mean in which about the last ten values count; 0 stands for no mean yet."""
+    return 0.9 * mean + 0.1 * value if mean else value
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
-
-
-async def _start(arguments: Any) -> Any:
+def _start(arguments: Any) -> Any:
     from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.async_llm import AsyncLLM
 
     # vLLM chooses batch sizes for throughput where its class LLM is used, and for answering soon elsewhere.
     return AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
-
-
-async def _shut_down(engine: Any) -> None:
-    engine.shutdown()
-
-
-async def _cancel_all() -> None:
-    tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

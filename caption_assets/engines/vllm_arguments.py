@@ -1,4 +1,7 @@
-"""What a vLLM engine is started with: NeMo Curator's defaults, this machine, and the user's own fields over them."""
+"""What a vLLM engine is started with: NeMo Curator's defaults, this machine, and the user's own fields over them.
+
+Also what its requests are sampled with, and where its processes write down what they die of.
+"""
 
 import difflib
 import importlib.util
@@ -12,6 +15,7 @@ from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from caption_assets.engines.devices import has_cuda
 from caption_assets.engines.families import Family, SmolVLM, context_length
@@ -186,6 +190,39 @@ def prepare_environment() -> Path:
         config.write_text(json.dumps(_logging_config(errors, os.environ["VLLM_LOGGING_LEVEL"])), encoding="utf-8")
         os.environ["VLLM_LOGGING_CONFIG_PATH"] = str(config)
     return errors
+
+
+def root_cause(said: str) -> str | None:
+    """Return the line of the first traceback in what an engine's processes said that names the exception."""
+    for line in said.splitlines():
+        words = line.split("] ", 1)[-1].strip()
+        name, colon, rest = words.partition(": ")
+        kind = name.rpartition(".")[2]
+        if colon and kind.isidentifier() and kind.endswith(("Error", "Exception")) and rest.strip():
+            return words
+    return None
+
+
+def sampling_params(sampling: Mapping[str, object], seed: int, max_tokens: int) -> Any:
+    """Return vLLM's SamplingParams for one candidate.
+
+    Raises:
+        ValueError: a field is unknown or outside its range.
+    """
+    from vllm import sampling_params as types
+
+    values: dict[str, Any] = {
+        name: value for name, value in sampling.items() if name != "seed" and value not in ("", [], {})
+    }
+    if "logit_bias" in values:
+        values["logit_bias"] = {int(token): float(bias) for token, bias in values["logit_bias"].items()}
+    tables = {"repetition_detection": "RepetitionDetectionParams", "structured_outputs": "StructuredOutputsParams"}
+    try:
+        values |= {name: getattr(types, kind)(**values[name]) for name, kind in tables.items() if name in values}
+        final_only = types.RequestOutputKind.FINAL_ONLY
+        return types.SamplingParams(**values, n=1, seed=seed, max_tokens=max_tokens, output_kind=final_only)
+    except TypeError as error:
+        raise ValueError(f"sampling_params: {error}") from error
 
 
 def _multimodal_arguments(spec: EngineSpec, family: Family) -> dict[str, object]:

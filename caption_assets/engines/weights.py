@@ -1,9 +1,9 @@
 """Where a model's weights lie, which revision they are, and how they reach this host.
 
-A model is a local path or an id on the Hugging Face hub, whose weights lie in `engine.model_dir` or in the hub's
-cache. Its revision is known without reading all the weights: the commit of what came from the hub, else a digest of the
-files. A branch or a tag is resolved once per process and first on this host, so that two runs do not differ because the
-hub moved between them. To move on, set another revision.
+A model is a local path or an id on the Hugging Face hub, whose weights lie in `engine.model_dir` or in the hub's cache.
+Its revision is known without reading all the weights: the commit of what came from the hub, else a digest of the files.
+A branch or a tag is resolved once per process and first on this host, so that two runs do not differ because the hub
+moved between them. To move on, set another revision.
 """
 
 import hashlib

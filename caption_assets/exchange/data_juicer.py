@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
+from typing import Any
 
 from caption_assets.exchange.delivery import (
     VIDEO,
@@ -30,10 +30,13 @@ from caption_assets.exchange.delivery import (
     parse_document,
 )
 from caption_assets.exchange.folder import place_file, write_folder
-from caption_assets.exchange.selection import Exported, ExportOptions, is_chosen
-from caption_assets.exchange.table import caption_rows
+from caption_assets.exchange.selection import Exported, ExportOptions, is_chosen, shown_paths
+from caption_assets.exchange.table import TableRow, read_table
 from caption_assets.ids import digest
+from caption_assets.ledger.captions import BatchHistory, current_uploads, hidden_frames, standing_takedowns
 from caption_assets.ledger.database import Ledger
+from caption_assets.ledger.schema import SampleRow
+from caption_assets.ledger.upkeep import read_history
 from caption_assets.root import RootFolder
 from caption_assets.uploads.batches import VIDEO_SUFFIXES
 
@@ -49,8 +52,6 @@ PROVENANCE_KEY = "caption_assets"
 """A column of ours: JSON as a text, so that every reader of tables takes it, whatever stands in it."""
 
 ORIGINAL, CAPTIONED = "original", "captioned"
-
-Row = Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -152,34 +153,42 @@ def _row(sample: Sample, text: str, provenance: Mapping[str, object]) -> dict[st
     }
 
 
-def batch_samples(ledger: Ledger, batch: str) -> tuple[list[Sample], list[str]]:
-    """Return the samples of a batch, imported ones, then one for each file that none of those names; and what is left.
+def batch_samples(history: BatchHistory, imported: Sequence[SampleRow]) -> tuple[list[Sample], list[str]]:
+    """Return the samples of a batch: imported ones, then one for each file that none of those names; and what is left.
 
     A sample that names a video which is taken down is left out as a whole: its text may speak of it. So is one whose
     video has a part that is taken down, since a sample is of the whole file: a sentence for each such file.
     """
-    rows = ledger.named("batch_upload_paths", batch=batch)
-    partly = {row["path"] for row in rows if row["has_hidden_part"] and row["shown_path"] is not None}
-    hidden = partly | {row["path"] for row in rows if row["clip_id"] is not None and row["shown_path"] is None}
+    uploads, shown = current_uploads(history), shown_paths(history)
+    damaged = hidden_frames(history)
+    partly = {row.path for row in uploads if row.clip_id in damaged and shown[row.path] is not None}
+    hidden = partly | {row.path for row in uploads if row.clip_id is not None and shown[row.path] is None}
+    if ("batch", history.batch) in standing_takedowns(history.tombstones):
+        imported = ()
     samples = [
-        Sample(str(row["text"]), tuple(row["videos"]), json.loads(row["columns"]))
-        for row in ledger.named("batch_samples", batch=batch)
-        if not hidden & set(row["videos"])
-    ]
+        Sample(row.text, tuple(row.videos), json.loads(row.columns))
+        for row in imported if not hidden.intersection(row.videos)
+    ]  # fmt: skip
     named = {video for sample in samples for video in sample.videos}
     rest = [
-        sample_of_file(str(row["path"]), row["original_caption"])
-        for row in rows
-        if row["path"] == row["shown_path"] and row["path"] not in named | partly
+        sample_of_file(row.path, row.original_caption)
+        for row in uploads if row.path == shown[row.path] and row.path not in named | partly
+    ]  # fmt: skip
+    left = [
+        f"{history.batch}/{path}: a part of it is taken down, and a sample is of the whole file"
+        for path in sorted(partly)
     ]
-    left = [f"{batch}/{path}: a part of it is taken down, and a sample is of the whole file" for path in sorted(partly)]
     return samples + rest, left
 
 
 def export_batch(root: RootFolder, ledger: Ledger, batch: str, out: Path, options: ExportOptions) -> Exported:
     """Write `<out>/<batch>/samples.jsonl`, and the videos beside it."""
-    samples, left = batch_samples(ledger, batch)
-    captions = _captions(ledger, batch, options)
+    with ledger.session() as session:
+        history = read_history(session, batch, windows=False)
+        imported = session.select(SampleRow, "samples WHERE batch = $batch ORDER BY sample_index", batch=batch)
+        table = read_table(session, batch)
+    samples, left = batch_samples(history, imported)
+    captions = window_captions(table, shown_paths(history), options)
     rows = [
         row
         for index, sample in enumerate(samples)
@@ -199,22 +208,25 @@ def export_batch(root: RootFolder, ledger: Ledger, batch: str, out: Path, option
     return Exported(str(out / batch / SAMPLES_FILE), len(rows), tuple(left))
 
 
-def _captions(ledger: Ledger, batch: str, options: ExportOptions) -> dict[str, list[WindowCaptions]]:
-    """Return the chosen captions of the windows of each path. A collapsed window would say the same twice."""
-    shown: dict[str, list[WindowCaptions]] = {}
-    for row in caption_rows(ledger, batch):
-        if is_chosen(row, options) and row["duplicate_of"] is None:
-            first = int(str(row["clip_start_frame"]))
-            shown.setdefault(str(row["clip_path"]), []).append(
+def window_captions(
+    table: Sequence[TableRow], shown: Mapping[str, str | None], options: ExportOptions
+) -> dict[str, list[WindowCaptions]]:
+    """Return the chosen captions of the windows of each path. A collapsed window would say the same twice.
+
+    shown: by path of the batch, the one under which its content is shown.
+    """
+    by_path: dict[str | None, list[WindowCaptions]] = {}
+    for row in table:
+        if is_chosen(row, options) and row.duplicate_of is None:
+            by_path.setdefault(row.clip_path, []).append(
                 WindowCaptions(
-                    start_frame=first + int(str(row["start_frame"])),
-                    end_frame=first + int(str(row["end_frame"])),
-                    captions=tuple(cast("list[str]", row["captions"])),
-                    model=None if row["model_id"] is None else str(row["model_id"]),
+                    start_frame=row.clip_start_frame + row.start_frame,
+                    end_frame=row.clip_start_frame + row.end_frame,
+                    captions=tuple(row.captions or ()),
+                    model=row.model_id,
                 )
             )
-    paths = ledger.named("batch_upload_paths", batch=batch)
-    return {str(row["path"]): shown.get(str(row["shown_path"]), []) for row in paths}
+    return {path: by_path.get(name, []) for path, name in shown.items()}
 
 
 UNKNOWN_MODEL = "data-juicer"

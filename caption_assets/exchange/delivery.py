@@ -85,6 +85,3 @@ class Delivery:
     captions: list[DeliveredCaption] = field(default_factory=list)
     previews: list[DeliveredPreview] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-
-
-Document = Mapping[str, object]

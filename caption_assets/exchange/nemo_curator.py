@@ -23,7 +23,7 @@ from caption_assets import ids
 from caption_assets.exchange.delivery import DeliveredCaption, DeliveredPreview, Delivery, ImportFault, parse_document
 from caption_assets.exchange.folder import place_file, write_folder
 from caption_assets.exchange.selection import Exported, ExportOptions, is_chosen
-from caption_assets.exchange.table import caption_rows
+from caption_assets.exchange.table import TableRow, caption_rows
 from caption_assets.ids import ClipId
 from caption_assets.ledger.database import Ledger
 from caption_assets.root import RootFolder
@@ -37,8 +37,6 @@ PREVIEW_SUFFIX = ".webp"
 
 QWEN_CAPTION, QWEN_ENHANCED = "qwen", "qwen_lm"
 """What NeMo Curator calls every Qwen model, of vision and of text."""
-
-Row = Mapping[str, Any]
 
 
 def uuid_of_clip(clip: str) -> uuid.UUID:
@@ -61,91 +59,89 @@ def model_key(model: str, *, enhanced: bool = False) -> str:
     return re.sub(r"[^0-9A-Za-z.-]+", "_", model)
 
 
-def clip_meta(rows: Sequence[Row], facts: Row, options: ExportOptions, *, has_file: bool) -> dict[str, Any]:
-    """Return the metadata of a clip. rows: its windows in the caption table; facts: its row of `batch_clip_facts`."""
+def clip_meta(rows: Sequence[TableRow], options: ExportOptions, *, has_file: bool) -> dict[str, Any]:
+    """Return the metadata of a clip. rows: its windows in the caption table."""
     clip = rows[0]
-    errors = {f"window_{_span(row)}": row["error"] for row in rows if row["status"] == "window_error"}
+    errors = [f"window_{_span(row.start_frame, row.end_frame)}" for row in rows if row.status == "window_error"]
     return {
-        "span_uuid": str(uuid_of_clip(clip["clip_id"])),
-        "source_video": clip["clip_path"],
-        "duration_span": [clip["clip_start_s"], clip["clip_start_s"] + clip["duration_s"]],
-        "width_source": clip["display_width"],
-        "height_source": clip["display_height"],
-        "framerate_source": clip["fps"],
-        "clip_location": clip_location(clip) if facts["is_whole_file"] else None,
-        "width": clip["display_width"],
-        "height": clip["display_height"],
-        "framerate": clip["fps"],
-        "num_frames": clip["n_frames"],
-        "video_codec": clip["codec"],
-        "num_bytes": facts["bytes"] if facts["is_whole_file"] else None,
-        **({"errors": list(errors)} if errors else {}),
+        "span_uuid": str(uuid_of_clip(clip.clip_id)),
+        "source_video": clip.clip_path,
+        "duration_span": [clip.clip_start_s, clip.clip_start_s + clip.duration_s],
+        "width_source": clip.display_width,
+        "height_source": clip.display_height,
+        "framerate_source": clip.fps,
+        "clip_location": clip_location(clip) if clip.is_whole_file else None,
+        "width": clip.display_width,
+        "height": clip.display_height,
+        "framerate": clip.fps,
+        "num_frames": clip.n_frames,
+        "video_codec": clip.codec,
+        "num_bytes": clip.bytes if clip.is_whole_file else None,
+        **({"errors": errors} if errors else {}),
         "windows": [_window(row, options) for row in rows],
         "valid": has_file,
     }
 
 
-def clip_location(row: Row) -> str:
+def clip_location(row: TableRow) -> str:
     """Return where the clip of a row lies, for a clip that is a whole file."""
-    return f"{CLIPS}/{uuid_of_clip(row['clip_id'])}{Path(row['clip_path']).suffix.lower()}"
+    return f"{CLIPS}/{uuid_of_clip(row.clip_id)}{Path(row.clip_path).suffix.lower()}"
 
 
-def _window(row: Row, options: ExportOptions) -> dict[str, Any]:
-    window: dict[str, Any] = {"start_frame": row["start_frame"], "end_frame": row["end_frame"]}
+def _window(row: TableRow, options: ExportOptions) -> dict[str, Any]:
+    window: dict[str, Any] = {"start_frame": row.start_frame, "end_frame": row.end_frame}
     if is_chosen(row, options):
-        window[f"{model_key(row['model_id'])}_caption"] = row["caption"]
-        if row["enhanced_caption"] is not None:
-            window[f"{model_key(row['enhance_model_id'], enhanced=True)}_enhanced_caption"] = row["enhanced_caption"]
+        window[f"{model_key(row.model_id or '')}_caption"] = row.caption
+        if row.enhanced_caption is not None:
+            model = model_key(row.enhance_model_id or "", enhanced=True)
+            window[f"{model}_enhanced_caption"] = row.enhanced_caption
     return window
 
 
-def _span(row: Row) -> str:
-    return f"{row['start_frame']}_{row['end_frame']}"
+def _span(first: int, last: int) -> str:
+    """Return the name of a window in files and keys: its first and last frame."""
+    return f"{first}_{last}"
 
 
 def export_batch(root: RootFolder, ledger: Ledger, batch: str, out: Path, options: ExportOptions) -> Exported:
     """Write the layout below `<out>/<batch>/`."""
-    rows: list[Row] = list(caption_rows(ledger, batch))
-    clips = [list(members) for _, members in groupby(rows, key=lambda row: row["clip_id"])]
-    facts = {row["clip_id"]: row for row in ledger.named("batch_clip_facts", batch=batch)}
+    clips = [list(windows) for _, windows in groupby(caption_rows(ledger, batch), key=lambda row: row.clip_id)]
     left: list[str] = []
 
     def write(folder: Path) -> None:
-        metas = [_write_clip(root, members, facts[members[0]["clip_id"]], folder, options, left) for members in clips]
-        for path, group in groupby(zip(metas, clips, strict=True), key=lambda pair: str(pair[1][0]["clip_path"])):
-            found = list(group)
-            row = found[0][1][0]
-            _write_video(folder, path, [meta for meta, _ in found], row, facts[row["clip_id"]]["pix_fmt"])
+        metas = [_write_clip(root, windows, folder, options, left) for windows in clips]
+        for path, pairs in groupby(zip(metas, clips, strict=True), key=lambda pair: pair[1][0].clip_path):
+            of_file = list(pairs)
+            _write_video(folder, path, [meta for meta, _ in of_file], of_file[0][1][0])
 
     write_folder(out / batch, FORMAT, write)
     return Exported(str(out / batch / METAS), len(clips), tuple(left))
 
 
 def _write_clip(
-    root: RootFolder, rows: Sequence[Row], facts: Row, folder: Path, options: ExportOptions, left: list[str]
+    root: RootFolder, rows: Sequence[TableRow], folder: Path, options: ExportOptions, left: list[str]
 ) -> dict[str, Any]:
     """Write what belongs to one clip, and return its metadata."""
     clip = rows[0]
-    name, source = str(uuid_of_clip(clip["clip_id"])), root.uploads / clip["batch"] / clip["clip_path"]
-    has_file = bool(facts["is_whole_file"])
+    name, source = str(uuid_of_clip(clip.clip_id)), root.uploads / clip.batch / clip.clip_path
+    has_file = clip.is_whole_file
     if not has_file:
-        left.append(
-            f"{clip['batch']}/{clip['clip_path']}: {clip['clip_id']} is a part of it, without a file of its own"
-        )
+        left.append(f"{clip.batch}/{clip.clip_path}: {clip.clip_id} is a part of it, without a file of its own")
     elif options.videos and not place_file(source, folder / clip_location(clip)):
         has_file = False
-        left.append(f"{clip['batch']}/{clip['clip_path']}: the video is not in uploads/ any more")
+        left.append(f"{clip.batch}/{clip.clip_path}: the video is not in uploads/ any more")
     for row in rows:
-        if row["preview_path"] is not None:
-            _write_preview(root.path / row["preview_path"], folder / PREVIEWS / name / _span(row), left)
-    meta = clip_meta(rows, facts, options, has_file=has_file)
+        if row.preview_path is not None:
+            span = _span(row.start_frame, row.end_frame)
+            _write_preview(root.path / row.preview_path, folder / PREVIEWS / name / span, left)
+    meta = clip_meta(rows, options, has_file=has_file)
     _write_json(folder / METAS / f"{name}.json", meta)
     return meta
 
 
 def _write_preview(source: Path, target: Path, left: list[str]) -> None:
     if source.suffix != PREVIEW_SUFFIX:
-        left.append(f"{source.name}: a preview must be WebP in this layout; run with preview_format = webp")
+        left.append(f"{source.name}: a preview must be WebP in this layout; run the batch again to make it")
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -154,8 +150,8 @@ def _write_preview(source: Path, target: Path, left: list[str]) -> None:
         left.append(f"{source.name}: the preview was deleted; the next run makes it again")
 
 
-def _write_video(folder: Path, path: str, metas: Sequence[Mapping[str, Any]], row: Row, pix_fmt: str) -> None:
-    """Write the facts of one file, and what its clips came to."""
+def _write_video(folder: Path, path: str, metas: Sequence[Mapping[str, Any]], row: TableRow) -> None:
+    """Write the facts of one file, and the captions of its clips. row: a window of the first one."""
     duration = max(meta["duration_span"][1] for meta in metas)
     captions = {meta["span_uuid"]: _captions_of(meta, "_caption") for meta in metas}
     enhanced = {meta["span_uuid"]: _captions_of(meta, "_enhanced_caption") for meta in metas}
@@ -164,13 +160,13 @@ def _write_video(folder: Path, path: str, metas: Sequence[Mapping[str, Any]], ro
         folder / VIDEOS / f"{path}.json",
         {
             "video": path,
-            "height": row["display_height"],
-            "width": row["display_width"],
-            "framerate": row["fps"],
+            "height": row.display_height,
+            "width": row.display_width,
+            "framerate": row.fps,
             "num_frames": sum(meta["num_frames"] for meta in metas),
             "duration": duration,
-            "video_codec": row["codec"],
-            "pixel_format": pix_fmt,
+            "video_codec": row.codec,
+            "pixel_format": row.pix_fmt,
             "audio_format": None,
             "num_total_clips": len(metas),
             "num_clip_chunks": 1,
@@ -205,7 +201,7 @@ def _captions_of(meta: Mapping[str, Any], suffix: str) -> dict[str, str]:
     for window in meta["windows"]:
         for key, text in window.items():
             if key.endswith(suffix) and (suffix != "_caption" or not key.endswith("_enhanced_caption")):
-                found[_span(window)] = text
+                found[_span(window["start_frame"], window["end_frame"])] = text
                 break
     return found
 

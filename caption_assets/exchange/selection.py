@@ -1,11 +1,10 @@
 """Which captions an export holds: live and current ones, and those that a person chose, unless all are asked for."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from caption_assets.ids import PERSON
-
-Row = Mapping[str, object]
+from caption_assets.ledger.captions import BatchHistory, batch_files, current_uploads
+from caption_assets.ledger.schema import CaptionRow
 
 
 @dataclass(frozen=True)
@@ -30,13 +29,22 @@ class Exported:
     left: tuple[str, ...] = ()
 
 
-def is_chosen(row: Row, options: ExportOptions) -> bool:
+def is_chosen(row: CaptionRow, options: ExportOptions) -> bool:
     """Tell whether the caption of a row of the caption table is exported."""
-    if row["status"] != "captioned":
+    if row.status != "captioned":
         return False
-    return bool(options.everything or row["is_current"] or str(row["decided_by"]).startswith(PERSON))
+    return options.everything or bool(row.is_current) or (row.decided_by or "").startswith(PERSON)
 
 
-def is_stale(row: Row, options: ExportOptions) -> bool:
+def is_stale(row: CaptionRow, options: ExportOptions) -> bool:
     """Tell whether a row of the caption table has a caption that is not exported."""
-    return row["status"] == "captioned" and not is_chosen(row, options)
+    return row.status == "captioned" and not is_chosen(row, options)
+
+
+def shown_paths(history: BatchHistory) -> dict[str, str | None]:
+    """Return every path of a batch, and the one under which its content is shown.
+
+    None where there is no clip, or it is taken down.
+    """
+    by_clip = {file.clip_id: file.path for file in batch_files(history)}
+    return {row.path: by_clip.get(row.clip_id or "") for row in current_uploads(history)}

@@ -1,140 +1,182 @@
 """The caption table: its columns, and how it is written as Parquet and as JSON lines.
 
-One row per window. The same ledger gives the same bytes: rows are in reading order and no time of writing is inside.
+One row per window. The same ledger gives the same bytes: rows are in reading order and hold no time of writing.
 """
 
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-import polars as pl
 from filelock import FileLock
 
+from caption_assets.ledger import upkeep
+from caption_assets.ledger.captions import clip_facts
 from caption_assets.ledger.database import Ledger
-from caption_assets.ledger.schema import POLARS_TYPES, Column
+from caption_assets.ledger.schema import CaptionRow, ClipRow, Column, column, columns_of, polars_types, record
+from caption_assets.ledger.store import Session
 from caption_assets.root import RootFolder
 
 LOCK_POLL_S = 0.05
 
-COLUMNS: tuple[Column, ...] = (
-    Column("batch", "VARCHAR", "batch (partition)"),
-    Column("clip_path", "VARCHAR", "path below the folder of the batch in uploads/"),
-    Column("clip_id", "VARCHAR", "identity of the clip's content"),
-    Column("clip_sha256", "VARCHAR", "SHA-256 of the bytes of the clip's file"),
-    Column("window_id", "VARCHAR", "identity of the window"),
-    Column("window_index", "INTEGER", "position in the clip, from 0"),
-    Column("start_frame", "INTEGER", "first frame, counted from 0"),
-    Column("end_frame", "INTEGER", "last frame, inclusive"),
-    Column("start_s", "DOUBLE", "time of the first frame, seconds from the clip's first frame"),
-    Column("end_s", "DOUBLE", "end of the last frame, seconds from the clip's first frame"),
-    Column("frame_indices", "INTEGER[]", "sampled frames, numbered in the clip"),
-    Column("frame_times_s", "DOUBLE[]", "their times, seconds from the clip's first frame"),
-    Column("clip_start_frame", "INTEGER", "the clip's first frame in its file, counted from 0; 0 for a whole file"),
-    Column("clip_start_s", "DOUBLE", "its time, seconds from the file's first frame"),
-    Column("source_start_s", "DOUBLE", "time of the window's first frame, seconds from the file's first frame"),
-    Column("source_end_s", "DOUBLE", "end of the window's last frame, seconds from the file's first frame"),
-    Column("status", "VARCHAR", "captioned, not_captioned, no_valid_candidate or window_error"),
-    Column("error", "VARCHAR", "why there is no caption", nullable=True),
-    Column("caption", "VARCHAR", "the kept caption, the best one where several are kept", nullable=True),
-    Column("captions", "VARCHAR[]", "all kept captions, best first", nullable=True),
-    Column("caption_status", "VARCHAR", "ok, or truncated at the token limit", nullable=True),
-    Column("is_current", "BOOLEAN", "made by the caption recipe that is current for the batch", nullable=True),
-    Column("duplicate_of", "VARCHAR", "the window whose caption it is, where this one is collapsed", nullable=True),
-    Column("n_candidates", "BIGINT", "candidates that were considered"),
-    Column(
-        "enhanced_caption",
-        "VARCHAR",
-        "the caption rewritten by the text model, or the caption itself: see enhanced_status",
-        nullable=True,
-    ),
-    Column(
-        "enhanced_status",
-        "VARCHAR",
-        "ok, truncated (at the token limit), flagged (it drifted), fallback (it drifted: the caption stands in its "
-        "place), unchecked (so too), or there is none: skipped, empty, refused, error; NULL where "
-        "enhancement is off or has not run",
-        nullable=True,
-    ),
-    Column(
-        "enhanced_reason",
-        "VARCHAR",
-        "what drifted, with the words; or why there is no enhanced caption: truncated, refused, empty, error (the "
-        "caption), no_valid_candidate, not_captioned, window_error (the window), or the error of the text model",
-        nullable=True,
-    ),
-    Column("drift", "VARCHAR", "result of the drift check: ok, drifted or unchanged", nullable=True),
-    Column("original_caption", "VARCHAR", "the caption that came with the video", nullable=True),
-    Column("preview_path", "VARCHAR", "moving preview (WebP, AVIF or MP4), below the root folder", nullable=True),
-    Column("poster_path", "VARCHAR", "still picture of the preview (JPEG), below the root folder", nullable=True),
-    Column("model_id", "VARCHAR", "model of the caption", nullable=True),
-    Column("model_revision", "VARCHAR", "its resolved revision", nullable=True),
-    Column("engine", "VARCHAR", "engine that ran it", nullable=True),
-    Column("engine_version", "VARCHAR", "version of the engine", nullable=True),
-    Column("prompt_sha256", "VARCHAR", "SHA-256 of the prompt", nullable=True),
-    Column("prompt", "VARCHAR", "the prompt, word for word", nullable=True),
-    Column("seed", "BIGINT", "seed of the sampling", nullable=True),
-    Column("caption_stage", "INTEGER", "1, or 2 where the model refined its first caption", nullable=True),
-    Column("enhance_model_id", "VARCHAR", "model of the enhanced caption", nullable=True),
-    Column("enhance_model_revision", "VARCHAR", "its resolved revision", nullable=True),
-    Column("candidate_id", "VARCHAR", "the kept candidate in the ledger", nullable=True),
-    Column("decision_id", "VARCHAR", "the decision that kept it", nullable=True),
-    Column("reason_code", "VARCHAR", "why it was kept", nullable=True),
-    Column("policy", "VARCHAR", "the policy that decided", nullable=True),
-    Column("decided_by", "VARCHAR", "policy, or user:NAME", nullable=True),
-    Column("window_recipe_id", "VARCHAR", "recipe of the window"),
-    Column("caption_recipe_id", "VARCHAR", "recipe of the caption", nullable=True),
-    Column("enhance_recipe_id", "VARCHAR", "recipe of the enhanced caption", nullable=True),
-    Column("preview_recipe_id", "VARCHAR", "recipe of the preview", nullable=True),
-    Column("codec", "VARCHAR", "video codec of the clip"),
-    Column("fps", "DOUBLE", "average frame rate of the clip"),
-    Column("n_frames", "INTEGER", "frames of the clip"),
-    Column("duration_s", "DOUBLE", "seconds of the clip"),
-    Column("display_width", "INTEGER", "width of the clip as shown, pixels"),
-    Column("display_height", "INTEGER", "height of the clip as shown, pixels"),
-    Column("has_audio", "BOOLEAN", "the clip has an audio stream"),
-    Column("flags", "VARCHAR[]", "what is unusual about the clip, e.g. vfr, truncated"),
-)
 
-Row = Mapping[str, object]
+@record
+class TableRow(CaptionRow):
+    """A window of the caption table: its row of `captions`, with the frames, the prompt and the facts of its clip."""
+
+    clip_sha256: str = column("SHA-256 of the bytes of the clip's file")
+    frame_indices: list[int] = column("sampled frames, numbered in the clip")
+    frame_times_s: list[float] = column("their times, seconds from the clip's first frame")
+    source_start_s: float = column("time of the window's first frame, seconds from the file's first frame")
+    source_end_s: float = column("end of the window's last frame, seconds from the file's first frame")
+    prompt: str | None = column("the prompt, word for word", default=None)
+    enhance_model_id: str | None = column("model of the enhanced caption", default=None)
+    enhance_model_revision: str | None = column("its resolved revision", default=None)
+    codec: str = column("video codec of the clip")
+    pix_fmt: str = column("pixel format of the clip")
+    fps: float = column("average frame rate of the clip")
+    n_frames: int = column("frames of the clip", sql="INTEGER")
+    duration_s: float = column("seconds of the clip")
+    display_width: int = column("width of the clip as shown, pixels", sql="INTEGER")
+    display_height: int = column("height of the clip as shown, pixels", sql="INTEGER")
+    has_audio: bool = column("the clip has an audio stream")
+    flags: list[str] = column("what is unusual about the clip, e.g. vfr, truncated")
+    bytes: int = column("size of the clip's file")
+
+    @property
+    def is_whole_file(self) -> bool:
+        """The clip is a file, and not a part of one."""
+        return self.clip_id == self.source_clip_id
 
 
-def caption_rows(ledger: Ledger, batch: str) -> list[dict[str, object]]:
+CLIP_FACTS = (
+    "codec", "pix_fmt", "fps", "n_frames", "duration_s", "display_width", "display_height", "has_audio", "flags",
+    "bytes",
+)  # fmt: skip
+"""Columns that a row has from its clip."""
+
+WRITTEN = (
+    "batch", "clip_path", "clip_id", "clip_sha256", "window_id", "window_index", "start_frame", "end_frame", "start_s",
+    "end_s", "frame_indices", "frame_times_s", "clip_start_frame", "clip_start_s", "source_start_s", "source_end_s",
+    "status", "error", "caption", "captions", "caption_status", "is_current", "duplicate_of", "n_candidates",
+    "enhanced_caption", "enhanced_status", "enhanced_reason", "drift", "original_caption", "preview_path",
+    "poster_path", "model_id", "model_revision", "engine", "engine_version", "prompt_sha256", "prompt", "seed",
+    "caption_stage", "enhance_model_id", "enhance_model_revision", "candidate_id", "decision_id", "reason_code",
+    "policy", "decided_by", "window_recipe_id", "caption_recipe_id", "enhance_recipe_id", "preview_recipe_id", "codec",
+    "fps", "n_frames", "duration_s", "display_width", "display_height", "has_audio", "flags",
+)  # fmt: skip
+"""The columns of the files, in order."""
+
+_declared = {each.name: each for each in columns_of(TableRow)}
+COLUMNS: tuple[Column, ...] = tuple(_declared[name] for name in WRITTEN)
+
+
+@dataclass(frozen=True, slots=True)
+class SampledFrames:
+    """The frames that were sampled from a window, numbered in its clip, and their times in seconds."""
+
+    window_id: str
+    frame_indices: list[int]
+    frame_times_s: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeModel:
+    """The model of a recipe."""
+
+    recipe_id: str
+    model_id: str | None
+    model_revision: str | None
+
+
+def caption_rows(ledger: Ledger, batch: str) -> list[TableRow]:
     """Return the caption table of a batch, one row per window, in the order of path, clip and frame."""
-    return ledger.named("caption_table", batch=batch)
+    return ledger.read(read_table, batch)
 
 
-def write_parquet(rows: Sequence[Row], path: Path) -> None:
+def read_table(session: Session, batch: str) -> list[TableRow]:
+    """Return what `caption_rows` does, within a session."""
+
+    def of_batch(name: str) -> str:
+        return f"{name} IN (SELECT {name} FROM captions WHERE batch = $batch)"
+
+    rows = upkeep.batch_rows(session, batch)
+    clips = clip_facts(session.select(ClipRow, f"clips WHERE {of_batch('clip_id')}", batch=batch))
+    sampled = session.select(SampledFrames, f"windows WHERE {of_batch('window_id')}", batch=batch)
+    frames = {each.window_id: each for each in sampled}
+    prompts = dict(session.rows(f"SELECT prompt_sha256, text FROM prompts WHERE {of_batch('prompt_sha256')}",
+                                batch=batch))  # fmt: skip
+    recipes = "recipes WHERE recipe_id IN (SELECT enhance_recipe_id FROM captions WHERE batch = $batch)"
+    models = {each.recipe_id: each for each in session.select(RecipeModel, recipes, batch=batch)}
+    return [
+        _table_row(row, clips[row.clip_id], frames[row.window_id], prompts, models.get(row.enhance_recipe_id or ""))
+        for row in rows
+    ]
+
+
+_SERVED = tuple(field.name for field in fields(CaptionRow))
+
+
+def _table_row(
+    row: CaptionRow, clip: ClipRow, frames: SampledFrames, prompts: Mapping[str, str], enhancer: RecipeModel | None
+) -> TableRow:
+    if row.candidate_id is None:  # the files name the decision that kept a caption, and no other
+        row = replace(row, decision_id=None, policy=None, decided_by=None)
+    return TableRow(
+        **{name: getattr(row, name) for name in _SERVED},
+        **{name: getattr(clip, name) for name in CLIP_FACTS},
+        clip_sha256=clip.video_sha256,
+        frame_indices=frames.frame_indices,
+        frame_times_s=frames.frame_times_s,
+        source_start_s=row.clip_start_s + row.start_s,
+        source_end_s=row.clip_start_s + row.end_s,
+        prompt=prompts.get(row.prompt_sha256 or ""),
+        enhance_model_id=enhancer.model_id if enhancer else None,
+        enhance_model_revision=enhancer.model_revision if enhancer else None,
+    )
+
+
+def written_values(row: TableRow) -> dict[str, object]:
+    """Return the values of a row by the columns of the files, in their order."""
+    return {name: getattr(row, name) for name in WRITTEN}
+
+
+def write_parquet(rows: Sequence[TableRow], path: Path) -> None:
     """Write the table as Parquet; each column's meaning is in the file's metadata under its name."""
-    schema = {column.name: POLARS_TYPES[column.type] for column in COLUMNS}
-    frame = pl.DataFrame([dict(row) for row in rows], schema=schema, orient="row")
-    meanings = {column.name: column.meaning for column in COLUMNS}
+    import polars as pl
+
+    schema = {each.name: polars_types()[each.type] for each in COLUMNS}
+    frame = pl.DataFrame([written_values(row) for row in rows], schema=schema, orient="row")
+    meanings = {each.name: each.meaning for each in COLUMNS}
     _replace(path, lambda temporary: frame.write_parquet(temporary, metadata=meanings))
 
 
-def write_jsonl(rows: Sequence[Row], path: Path) -> None:
+def write_jsonl(rows: Sequence[TableRow], path: Path) -> None:
     """Write the table as UTF-8 JSON lines, one window a line, keys in the order of the columns."""
     lines = "".join(json_line(row) + "\n" for row in rows)
     _replace(path, lambda temporary: temporary.write_text(lines, encoding="utf-8"))
 
 
-def json_line(row: Row) -> str:
+def json_line(row: TableRow) -> str:
     """Return one row as one line of JSON."""
-    return json.dumps({column.name: row[column.name] for column in COLUMNS}, ensure_ascii=False)
+    return json.dumps(written_values(row), ensure_ascii=False)
 
 
-FORMATS: Mapping[str, tuple[str, Callable[[Sequence[Row], Path], None]]] = {
+FORMATS: Mapping[str, tuple[str, Callable[[Sequence[TableRow], Path], None]]] = {
     "parquet": ("captions.parquet", write_parquet),
     "jsonl": ("captions.jsonl", write_jsonl),
 }
 """Formats of the caption table: name of the file, and how it is written."""
 
 
-def write_tables(root: RootFolder, ledger: Ledger, batch: str, *, again: bool = False) -> list[dict[str, object]]:
+def write_tables(root: RootFolder, ledger: Ledger, batch: str, *, again: bool = False) -> list[TableRow]:
     """Write the caption table of a batch into its folder in `exports/`, in every format; return its rows.
 
-    again: only if the folder is there: a batch that was never exported has no table to correct. One process at a time
-    reads the rows and writes them, so that none writes rows over newer ones, which may lack what was taken down.
+    One process at a time reads the rows and writes them, so that none replaces newer ones, which may lack what was
+    taken down.
+
+    again: only if the folder is there: a batch that was never exported has no table to correct.
     """
     folder, lock = root.exports(batch), root.tables_lock(batch)
     lock.parent.mkdir(parents=True, exist_ok=True)

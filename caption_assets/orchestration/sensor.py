@@ -6,6 +6,7 @@ knows which files are new, and Dagster's runs say what was requested before, so 
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from time import time_ns
 
 import dagster as dg
@@ -15,7 +16,15 @@ from caption_assets.locks import is_being_worked_on
 from caption_assets.orchestration.partitions import video_batches
 from caption_assets.orchestration.resources import RootResource
 from caption_assets.root import RootFolder
-from caption_assets.uploads.batches import READY_FILE, FoundFile, changed_within, find_files, is_recorded, list_batches
+from caption_assets.uploads.batches import (
+    READY_FILE,
+    FoundFile,
+    RecordedFile,
+    changed_within,
+    find_files,
+    is_recorded,
+    list_batches,
+)
 
 SETTLED_S = 60
 TICK_S = 30
@@ -28,7 +37,12 @@ MAX_NAMED = 5
 
 RUN_KEY_TAG = "dagster/run_key"
 
-Row = Mapping[str, object]
+REGISTERED = """(
+    SELECT * FROM (
+      SELECT u.*, row_number() OVER (PARTITION BY batch, path ORDER BY created_at DESC, run_id) AS age FROM uploads u
+    ) rows WHERE age = 1) files"""
+"""The newest row of every file, also where it is taken down."""
+
 Files = Mapping[str, Sequence[FoundFile]]
 
 
@@ -46,12 +60,12 @@ def scan(root: RootFolder) -> tuple[Files, list[str]]:
     return batches, refused
 
 
-def recorded_files(ledger: Ledger) -> dict[tuple[str, str], Row]:
+def recorded_files(ledger: Ledger) -> dict[tuple[str, str], RecordedFile]:
     """Return what the ledger says about every file, by batch and path."""
-    return {(str(row["batch"]), str(row["path"])): row for row in ledger.named("registered_files")}
+    return {(file.batch, file.path): file for file in ledger.select(RecordedFile, REGISTERED)}
 
 
-def new_work(root: RootFolder, batches: Files, recorded: Mapping[tuple[str, str], Row]) -> dict[str, str]:
+def new_work(root: RootFolder, batches: Files, recorded: Mapping[tuple[str, str], RecordedFile]) -> dict[str, str]:
     """Return the batches with a file that the ledger does not know as it is now, each with its run key.
 
     A run key stands for one step: from what the ledger says of changed files to the files as they lie on disk. So no
@@ -69,17 +83,17 @@ def new_work(root: RootFolder, batches: Files, recorded: Mapping[tuple[str, str]
     return keys
 
 
-def _current_form(file: FoundFile, row: Row | None) -> Row | None:
+def _current_form(file: FoundFile, row: RecordedFile | None) -> RecordedFile | None:
     """Return `row` with the time of a JSON sidecar that an old row knows by its caption alone."""
-    if row is not None and row["columns_mtime_ns"] is None and row["sidecar_mtime_ns"] == file.columns_mtime_ns:
-        return {**row, "columns_mtime_ns": file.columns_mtime_ns}
+    if row is not None and row.columns_mtime_ns is None and row.sidecar_mtime_ns == file.columns_mtime_ns:
+        return replace(row, columns_mtime_ns=file.columns_mtime_ns)
     return row
 
 
-def _was_tried(file: FoundFile, row: Row) -> bool:
+def _was_tried(file: FoundFile, row: RecordedFile) -> bool:
     """Tell whether a run looked at this file as it is and learned nothing, because its worker died."""
-    same = (row["bytes"], row["mtime_ns"]) == (file.bytes, file.mtime_ns)
-    return same and row["sha256"] is None and file.problem is None
+    same = (row.bytes, row.mtime_ns) == (file.bytes, file.mtime_ns)
+    return same and row.sha256 is None and file.problem is None
 
 
 def new_uploads_sensor(job_name: str) -> dg.SensorDefinition:

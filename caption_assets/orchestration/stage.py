@@ -5,8 +5,7 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from caption_assets.ledger.compaction import MANY
-from caption_assets.ledger.database import LedgerError
+from caption_assets.ledger.store import LedgerError
 from caption_assets.orchestration.resources import RootResource
 from caption_assets.pipeline.stage_run import StageRun, listeners
 
@@ -23,20 +22,15 @@ def stage(
     root.hold(context.partition_keys)
     run_id, attempt = context.run.run_id, context.retry_number + 1
     run = StageRun(root.folder, root.ledger, asset, batch, run_id, context.log, attempt)
-    run.recover()
     try:
         yield run
     except BaseException as fault:
         try:
-            run.commit({"runs": [run.run_row("failed", f"{type(fault).__name__}: {fault}"[:2000])]})
+            run.commit([run.run_row("failed", f"{type(fault).__name__}: {fault}"[:2000])])
         except (LedgerError, OSError) as second:
             context.log.error(f"{batch}: the failed run could not be recorded: {second}")
         raise
-    run.commit({"runs": [run.run_row("partial" if run.failed else "ok")]})
-    try:
-        run.ledger.compact(at_least=MANY)
-    except (LedgerError, OSError) as fault:
-        context.log.warning(f"small parts of the ledger stay as they are: {fault}")
+    run.commit([run.run_row("partial" if run.failed else "ok")])
     context.log.info(f"{batch}: {run.summary(unit)} in {run.seconds:.1f} s")
     for listener in listeners:
         listener.finished(asset, batch, run.summary(unit), run.seconds)

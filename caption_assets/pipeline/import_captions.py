@@ -9,19 +9,25 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from caption_assets import ids
 from caption_assets.exchange.delivery import DeliveredCaption, Delivery, ImportFault
+from caption_assets.exchange.selection import shown_paths
 from caption_assets.exchange.table import write_tables
 from caption_assets.ids import CandidateId, RecipeId, WindowId
+from caption_assets.ledger import upkeep
+from caption_assets.ledger.captions import BatchHistory, group
 from caption_assets.ledger.database import Ledger
+from caption_assets.ledger.schema import CandidateRow, CaptionRow, EnhancedRow, PreviewRow, Record, SampleRow
+from caption_assets.ledger.store import Session
 from caption_assets.locks import batches_to_ourselves
+from caption_assets.pipeline.caption_work import WINDOWS_OF_BATCH, candidate_order
 from caption_assets.pipeline.retain import decide_batch
-from caption_assets.pipeline.stage_run import activate, recipe_rows
+from caption_assets.pipeline.stage_run import activate, active_row, recipe_rows
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
 from caption_assets.settings.recipes import (
@@ -31,10 +37,7 @@ from caption_assets.settings.recipes import (
     retention_recipe,
 )
 from caption_assets.uploads.link import Upload, bring_in
-from caption_assets.video.preview import check_preview
-
-Row = Mapping[str, object]
-Rows = dict[str, list[dict[str, object]]]
+from caption_assets.video.webp import check_webp
 
 SIDECAR_SUFFIX = ".txt"
 KEEP_ALL = "all"
@@ -42,7 +45,7 @@ KEEP_ALL = "all"
 
 @dataclass(frozen=True)
 class Entered:
-    """What an import came to.
+    """What an import entered.
 
     videos: those that were new. captions: those that found their window; dropped: how many of them gates stopped.
     previews: those that were copied. is_current: the captions are those that the batch shows.
@@ -87,10 +90,10 @@ def enter(
 ) -> Entered:
     """Enter a delivery whose videos are in the batch and cut into windows.
 
-    Waits for a run that works on the batch. Who cuts the windows keeps the batch from then on, or another run may
-    caption them in between, and what is delivered stands beside its captions.
+    Waits for a run that works on the batch. The caller keeps the batch locked from the cutting of its windows on:
+    otherwise another run may caption them first, and what is delivered stands beside its captions.
 
-    Done again, it enters nothing twice.
+    Importing the same again enters nothing twice.
 
     Raises:
         ImportFault: the batch has other samples.
@@ -99,76 +102,116 @@ def enter(
         return _enter(root, ledger, delivery, batch, settings, new_videos)
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """What the ledger says of a batch before anything is entered. previews: the files that are recorded."""
+
+    history: BatchHistory
+    rows: Sequence[CaptionRow]
+    samples: Sequence[SampleRow]
+    previews: Collection[str]
+
+
+def _read_batch(session: Session, batch: str) -> _Batch:
+    previews = f"SELECT DISTINCT uri FROM previews WHERE window_id IN ({WINDOWS_OF_BATCH}) AND uri IS NOT NULL"
+    return _Batch(
+        history=upkeep.read_history(session, batch, windows=False),
+        rows=upkeep.batch_rows(session, batch),
+        samples=session.select(SampleRow, "samples WHERE batch = $batch ORDER BY sample_index", batch=batch),
+        previews={uri for (uri,) in session.rows(previews, batch=batch)},
+    )
+
+
 def _enter(
     root: RootFolder, ledger: Ledger, delivery: Delivery, batch: str, settings: Settings, new_videos: int
 ) -> Entered:
-    act = f"import-{uuid.uuid4()}"
-    now = datetime.now(UTC)
-    made: Row = {"run_id": act, "created_at": now}
-    ledger.commit(act, batch, {"samples": _samples(ledger, delivery, batch, made)})
-    windows = _Windows(ledger, batch)
-    found = [(caption, window) for caption in delivery.captions for window in windows.of(caption.path, caption.frames)]
-    current_kinds = {row["kind"] for row in ledger.named("batch_recipes", batch=batch) if row["recipe_id"]}
-    is_current = "caption" not in current_kinds
-    recipe = imported_recipe(delivery.origin, _model(caption.model for caption, _ in found))
-    if found:
-        rows = recipe_rows(recipe, batch, act, act)
-        current = rows.pop("active_recipes")
-        candidates = [_candidate(caption, window, recipe.recipe_id, delivery.origin, made) for caption, window in found]
-        ledger.commit(act, batch, {**rows, "caption_candidates": candidates})
-        if is_current:
-            everyone = settings.with_overrides([f"retention.keep_candidate_mode={KEEP_ALL}"])
-            activate(ledger, batch, [retention_recipe(everyone)], act, act)
-            entered = ledger.named("batch_candidates", batch=batch, recipe=recipe.recipe_id)
-            decide_batch(ledger, batch, entered, everyone, act)
-            ledger.commit(act, batch, _enhanced(found, recipe.recipe_id, delivery.origin, batch, made))
-            ledger.commit(act, batch, {"active_recipes": current})  # last: until it is there, an import begins again
-    previews = _previews(root, ledger, windows, delivery, batch, made)
-    ledger.commit(act, batch, previews)
+    act, now = f"import-{uuid.uuid4()}", datetime.now(UTC)
+    state = ledger.read(_read_batch, batch)
+    samples = _samples(delivery, batch, state.samples, act, now)
+    windows = _Windows(state)
+    placed = [(caption, window) for caption in delivery.captions for window in windows.of(caption.path, caption.frames)]
+    recipe = imported_recipe(delivery.origin, _model(caption.model for caption, _ in placed))
+    previews = _previews(root, windows, delivery, batch, state.previews, act, now)
+    rows: list[Record] = [*samples, *previews]
+    if previews:
+        rows += recipe_rows(imported_preview_recipe(delivery.origin), act)
+    if placed:
+        rows += recipe_rows(recipe, act)
+        rows += [_candidate(caption, window, recipe.recipe_id, delivery.origin, act, now) for caption, window in placed]
+    ledger.commit(rows)
+    is_current = bool(placed) and "caption" not in state.history.recipes
+    if is_current:
+        everyone = settings.with_overrides([f"retention.keep_candidate_mode={KEEP_ALL}"])
+        activate(ledger, batch, [retention_recipe(everyone)], act, act)
+        decide_batch(ledger, batch, ledger.read(_considered, batch, state.rows, recipe.recipe_id), everyone, act)
+        enhanced = _enhanced(placed, recipe.recipe_id, delivery.origin, batch, act, now)
+        ledger.commit([*enhanced, active_row(recipe, batch, act, act)])  # last: until then, an import begins again
+    dropped = ledger.read(_dropped_by_gates, batch) if is_current else 0
     write_tables(root, ledger, batch)
     return Entered(
         new_videos,
         len(delivery.samples),
-        len(found),
-        sum(int(row["n"]) for row in ledger.named("gate_counts", batch=batch)) if is_current else 0,
-        len(previews.get("previews", [])),
-        is_current and bool(found),
+        len(placed),
+        dropped,
+        len(previews),
+        is_current,
         (*delivery.problems, *windows.missing),
     )
 
 
-def _samples(ledger: Ledger, delivery: Delivery, batch: str, made: Row) -> list[dict[str, object]]:
+def _considered(
+    session: Session, batch: str, rows: Sequence[CaptionRow], recipe: str
+) -> list[tuple[CaptionRow, list[CandidateRow]]]:
+    """Return the windows of a batch that have imported captions, with them."""
+    source = f"caption_candidates WHERE recipe_id = $recipe AND window_id IN ({WINDOWS_OF_BATCH})"
+    candidates = session.select(CandidateRow, source, recipe=recipe, batch=batch)
+    by_window = group(sorted(candidates, key=candidate_order), lambda candidate: candidate.window_id)
+    return [(row, by_window[row.window_id]) for row in rows if row.window_id in by_window]
+
+
+def _dropped_by_gates(session: Session, batch: str) -> int:
+    """Return how many candidates gates dropped or put behind, in the decisions that a batch shows."""
+    [[count]] = session.rows(
+        """
+        SELECT count(*) FROM captions c
+        JOIN retention_decisions d ON d.decision_id = c.decision_id AND d.window_id = c.window_id
+        WHERE c.batch = $batch AND d.reason_code LIKE 'GATE%'
+        """,
+        batch=batch,
+    )
+    return int(count)
+
+
+def _samples(delivery: Delivery, batch: str, stored: Sequence[SampleRow], act: str, now: datetime) -> list[SampleRow]:
     rows = [
-        {
-            "batch": batch,
-            "sample_index": index,
-            "text": sample.text,
-            "videos": list(sample.videos),
-            "columns": json.dumps(sample.columns, ensure_ascii=False),
-            "origin": delivery.origin,
-            **made,
-        }
+        SampleRow(
+            batch=batch,
+            sample_index=index,
+            text=sample.text,
+            videos=list(sample.videos),
+            columns=json.dumps(sample.columns, ensure_ascii=False),
+            origin=delivery.origin,
+            run_id=act,
+            created_at=now,
+        )
         for index, sample in enumerate(delivery.samples)
     ]
-    there = ledger.named("batch_samples", batch=batch)
-    given = [{name: row[name] for name in ("sample_index", "text", "videos", "columns")} for row in rows]
-    if there and there != given:
+    before, given = ([(row.sample_index, row.text, row.videos, row.columns) for row in some] for some in (stored, rows))
+    if before and before != given:
         raise ImportFault(f"the batch {batch!r} has other samples already; choose another --batch")
     return rows
 
 
 class _Windows:
-    """The windows of a batch by path and frames of the file; what is asked for in vain is noted."""
+    """The windows of a batch by path and frames of the file; `missing` says which could not be found."""
 
-    def __init__(self, ledger: Ledger, batch: str):
+    def __init__(self, state: _Batch):
         self.missing: list[str] = []
-        shown = {row["path"]: row["shown_path"] for row in ledger.named("batch_upload_paths", batch=batch)}
-        by_path: dict[object, dict[tuple[int, int], WindowId]] = {}
-        for row in ledger.named("batch_windows", batch=batch):
-            first = int(row["clip_start_frame"])
-            frames = (first + int(row["start_frame"]), first + int(row["end_frame"]))
-            by_path.setdefault(row["path"], {})[frames] = WindowId(str(row["window_id"]))
-        self._by_path = {path: by_path.get(shown_path, {}) for path, shown_path in shown.items()}
+        by_path: dict[str | None, dict[tuple[int, int], WindowId]] = {}
+        for row in state.rows:
+            frames = (row.clip_start_frame + row.start_frame, row.clip_start_frame + row.end_frame)
+            by_path.setdefault(row.clip_path, {})[frames] = WindowId(row.window_id)
+        self._by_path = {path: by_path.get(shown, {}) for path, shown in shown_paths(state.history).items()}
 
     def of(self, path: str, frames: tuple[int, int] | None) -> list[WindowId]:
         """Return the window with these frames, or all of the video where none are given."""
@@ -179,9 +222,9 @@ class _Windows:
             return list(windows.values())
         if frames in windows:
             return [windows[frames]]
-        there = ", ".join(f"{first} to {last}" for first, last in sorted(windows)) or "none"
+        present = ", ".join(f"{first} to {last}" for first, last in sorted(windows)) or "none"
         self._note(
-            f"{path}: no window has the frames {frames[0]} to {frames[1]}; windows there: {there}. Import into another "
+            f"{path}: no window has the frames {frames[0]} to {frames[1]}; its windows: {present}. Import into another "
             "--batch with the window.window_size and window.remainder_threshold that it was captioned with"
         )
         return []
@@ -198,22 +241,22 @@ def _model(models: Iterable[str]) -> str:
 
 
 def _candidate(
-    caption: DeliveredCaption, window: WindowId, recipe: RecipeId, origin: str, made: Row
-) -> dict[str, object]:
-    task = ids.task_id("import", window, recipe)
-    return {
-        "candidate_id": _candidate_id(caption, window, recipe),
-        "task_id": task,
-        "window_id": window,
-        "recipe_id": recipe,
-        "sample_index": caption.rank,
-        "attempt": 1,
-        "stage": 1,
-        "origin": origin,
-        "status": "ok" if caption.text.strip() else "empty",
-        "text": caption.text,
-        **made,
-    }
+    caption: DeliveredCaption, window: WindowId, recipe: RecipeId, origin: str, act: str, now: datetime
+) -> CandidateRow:
+    return CandidateRow(
+        candidate_id=_candidate_id(caption, window, recipe),
+        task_id=ids.task_id("import", window, recipe),
+        window_id=window,
+        recipe_id=recipe,
+        sample_index=caption.rank,
+        attempt=1,
+        stage=1,
+        origin=origin,
+        status="ok" if caption.text.strip() else "empty",
+        text=caption.text,
+        run_id=act,
+        created_at=now,
+    )
 
 
 def _candidate_id(caption: DeliveredCaption, window: WindowId, recipe: RecipeId) -> CandidateId:
@@ -221,49 +264,62 @@ def _candidate_id(caption: DeliveredCaption, window: WindowId, recipe: RecipeId)
 
 
 def _enhanced(
-    found: Sequence[tuple[DeliveredCaption, WindowId]], recipe: RecipeId, origin: str, batch: str, made: Row
-) -> Rows:
-    """Return the rows of enhanced captions, and of the recipe that they share."""
-    rewritten = [(caption, window) for caption, window in found if caption.enhanced]
+    placed: Sequence[tuple[DeliveredCaption, WindowId]],
+    recipe: RecipeId,
+    origin: str,
+    batch: str,
+    act: str,
+    now: datetime,
+) -> list[Record]:
+    """Return the rows of enhanced captions, and of the recipe that they share, which becomes current."""
+    rewritten = [(caption, window) for caption, window in placed if caption.enhanced]
     if not rewritten:
-        return {}
+        return []
     enhance = imported_enhance_recipe(origin, _model(str(caption.enhanced_model) for caption, _ in rewritten))
-    act = str(made["run_id"])
-    rows: Rows = {name: [dict(row) for row in some] for name, some in recipe_rows(enhance, batch, act, act).items()}
-    rows["enhanced_captions"] = []
+    rows: list[Record] = [*recipe_rows(enhance, act), active_row(enhance, batch, act, act)]
     for caption, window in rewritten:
         candidate = _candidate_id(caption, window, recipe)
         task = ids.task_id("import", candidate, enhance.recipe_id)
-        rows["enhanced_captions"].append(
-            {
-                "enhanced_id": "e" + ids.digest(task, caption.enhanced),
-                "task_id": task,
-                "candidate_id": candidate,
-                "window_id": window,
-                "recipe_id": enhance.recipe_id,
-                "attempt": 1,
-                "status": "ok",
-                "text": caption.enhanced,
-                **made,
-            }
+        rows.append(
+            EnhancedRow(
+                enhanced_id="e" + ids.digest(task, caption.enhanced),
+                task_id=task,
+                candidate_id=candidate,
+                window_id=window,
+                recipe_id=enhance.recipe_id,
+                attempt=1,
+                status="ok",
+                text=caption.enhanced,
+                run_id=act,
+                created_at=now,
+            )
         )
     return rows
 
 
-def _previews(root: RootFolder, ledger: Ledger, windows: _Windows, delivery: Delivery, batch: str, made: Row) -> Rows:
-    """Copy previews of windows that have none, and return their rows. A file alone is what a killed import left."""
-    recipe = imported_preview_recipe(delivery.origin)
-    recorded = {row["uri"] for row in ledger.named("preview_files", batch=batch)} if delivery.previews else set()
-    rows: list[dict[str, object]] = []
+def _previews(
+    root: RootFolder,
+    windows: _Windows,
+    delivery: Delivery,
+    batch: str,
+    recorded: Collection[str],
+    act: str,
+    now: datetime,
+) -> list[PreviewRow]:
+    """Copy the previews of windows that have none, and return their rows.
+
+    recorded: the files that have rows. A file without one is what a killed import left.
+    """
+    rows: dict[str, PreviewRow] = {}
     for preview in delivery.previews:
         for window in windows.of(preview.path, preview.frames):
             target = root.previews(batch) / f"{window}{preview.file.suffix}"
             uri = root.relative(target)
-            if target.exists() and uri in recorded:
+            if uri in rows or (target.exists() and uri in recorded):
                 continue
             data = preview.file.read_bytes()
             try:
-                width, height, n_frames = check_preview(data)
+                width, height, n_frames = check_webp(data)
             except ValueError as fault:
                 delivery.problems.append(f"{preview.file.name}: {fault}")
                 continue
@@ -271,24 +327,18 @@ def _previews(root: RootFolder, ledger: Ledger, windows: _Windows, delivery: Del
             temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
             shutil.copyfile(preview.file, temporary)
             temporary.replace(target)
-            recorded.add(uri)
-            rows.append(
-                {
-                    "window_id": window,
-                    "recipe_id": recipe.recipe_id,
-                    "uri": uri,
-                    "sha256": hashlib.sha256(data).hexdigest(),
-                    "bytes": len(data),
-                    "width": width,
-                    "height": height,
-                    "n_frames": n_frames,
-                    "warnings": [],
-                    "status": "ok",
-                    **made,
-                }
+            rows[uri] = PreviewRow(
+                window_id=window,
+                recipe_id=imported_preview_recipe(delivery.origin).recipe_id,
+                uri=uri,
+                sha256=hashlib.sha256(data).hexdigest(),
+                bytes=len(data),
+                width=width,
+                height=height,
+                n_frames=n_frames,
+                warnings=[],
+                status="ok",
+                run_id=act,
+                created_at=now,
             )
-    if not rows:
-        return {}
-    act = str(made["run_id"])
-    recipes = [dict(row) for row in recipe_rows(recipe, batch, act, act)["recipes"]]
-    return {"recipes": recipes, "previews": rows}
+    return list(rows.values())

@@ -3,21 +3,32 @@
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from caption_assets.captioning.tasks import Slot, Task, first_request, second_requests
+from caption_assets.engines.dispatcher import stream
 from caption_assets.engines.protocol import EngineSpec
 from caption_assets.engines.registry import EngineEntry, choose_engine
 from caption_assets.ids import CandidateId, RecipeId, WindowId
 from caption_assets.ledger.database import Ledger
-from caption_assets.pipeline.frames import ensure_frames, frames_reader
+from caption_assets.ledger.schema import CandidateRow, PromptRow, RecipeRow, ReproductionRow
+from caption_assets.ledger.store import Session
+from caption_assets.pipeline.frames import ensure_frames, frames_reader, read_frame_sources
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
 from caption_assets.settings.groups import CaptionSettings, EngineSettings
+from caption_assets.settings.recipes import recorded
+from caption_assets.video.frame_store import WindowFrames
 from caption_assets.video.pack import PackRule
+
+BATCH_OF_CLIP = """
+    SELECT min(batch) FROM live_uploads
+    WHERE status = 'ok' AND clip_id IN (SELECT coalesce(source_clip_id, clip_id) FROM clips WHERE clip_id = $clip)
+"""
+"""The first batch that has the file of a clip."""
 
 
 class NothingToReproduce(ValueError):
@@ -26,6 +37,30 @@ class NothingToReproduce(ValueError):
 
 class CannotReproduce(RuntimeError):
     """What the candidate was made from is not there any more. The message says what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class _MadeOf:
+    """Everything that it takes to make a candidate again.
+
+    parent: the caption that it refined. batch: one that has the clip. frames: where those of its window come from.
+    """
+
+    candidate: CandidateRow
+    recipe: RecipeRow
+    prompt: str
+    parent: CandidateRow | None
+    batch: str
+    frames: WindowFrames
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """A window, and the recipe that cut it."""
+
+    window_id: str
+    clip_id: str
+    window_recipe_id: str
 
 
 def reproduce_candidate(root: RootFolder, ledger: Ledger, candidate_id: str) -> dict[str, object] | None:
@@ -38,62 +73,79 @@ def reproduce_candidate(root: RootFolder, ledger: Ledger, candidate_id: str) -> 
         CannotReproduce: its frames cannot be had.
         UnknownEngine: its engine cannot run here.
     """
-    found = ledger.named("candidate_origin", candidate=candidate_id)
-    if not found:
+    origin = ledger.read(_read_origin, candidate_id)
+    if origin is None:
         return None
-    row = found[0]
-    if row["origin"] != "model":
-        where = "came with the video" if row["origin"] == "original" else f"was imported from {row['origin']}"
-        raise NothingToReproduce(f"{candidate_id} {where}; there is nothing to make again")
-    params = json.loads(str(row["params"]))
-    window = WindowId(str(row["window_id"]))
-    if row["batch"] is None:
-        raise CannotReproduce(f"{candidate_id}: its clip is in no batch any more")
+    candidate, recipe = origin.candidate, origin.recipe
+    params = json.loads(recipe.params)
     pack = PackRule(params["frame_factor"], params["frame_quality"])
-    there, lost = ensure_frames(root, ledger, str(row["batch"]), [row], Settings.of({}), pack)
-    frames = frames_reader(there, lost)(window)
+    packs, lost = ensure_frames(root, origin.batch, [origin.frames], Settings.of({}), pack)
+    frames = frames_reader(packs, lost)(WindowId(candidate.window_id))
     if isinstance(frames, str):
         raise CannotReproduce(f"{candidate_id}: {frames}")
     task = Task(
-        window,
-        RecipeId(str(row["recipe_id"])),
-        (Slot(int(str(row["sample_index"])), int(str(row["attempt"]))),),
-        stage=int(str(row["stage"])),
-        parents=((CandidateId(str(row["parent_candidate_id"])), str(row["parent_text"])),) if row["stage"] == 2 else (),
+        WindowId(candidate.window_id),
+        RecipeId(candidate.recipe_id),
+        (Slot(candidate.sample_index, candidate.attempt),),
+        stage=candidate.stage,
+        parents=((CandidateId(origin.parent.candidate_id), origin.parent.text or ""),) if origin.parent else (),
     )
-    ask = CaptionSettings(
-        prompt_text=str(row["prompt"]),
-        system_prompt=params["system_prompt"],
-        sampling_params=params["sampling_params"],
-        max_output_tokens=params["max_output_tokens"],
-        stage2_prompt_text=params["stage2_prompt"] or "",
-    )
+    stage2 = params["stage2_prompt"] or ""
+    ask = recorded(CaptionSettings, params, prompt_text=origin.prompt, stage2_prompt_text=stage2)
     request = first_request(task, ask, frames) if task.stage == 1 else second_requests(task, ask, frames)[0]
-    entry = choose_engine(str(row["engine"]))
-    spec = _spec(entry, str(row["model_id"]), str(row["model_revision"]), params.get("engine_options", {}))
+    entry = choose_engine(recipe.engine or "")
+    spec = _spec(entry, recipe.model_id or "", recipe.model_revision or "", params.get("engine_options", {}))
     identity = entry.identify(spec)
     engine = entry.load(spec)
     try:
-        completion = next(iter(engine.stream([request])))
+        [completion] = stream(engine, [request])
     finally:
         engine.close()
-    matched = completion.text == row["text"]
-    run_id = f"reproduce-{uuid.uuid4()}"
-    made = {
-        "candidate_id": candidate_id,
-        "matched": matched,
-        "text": completion.text,
-        "run_id": run_id,
-        "created_at": datetime.now(UTC),
-    }
-    ledger.commit(run_id, str(row["batch"]), {"reproductions": [made]})
+    matched = completion.text == candidate.text
+    made = ReproductionRow(
+        candidate_id=candidate_id,
+        matched=matched,
+        text=completion.text,
+        run_id=f"reproduce-{uuid.uuid4()}",
+        created_at=datetime.now(UTC),
+    )
+    ledger.commit([made])
     return {
         "candidate": candidate_id,
         "matched": matched,
-        "stored": row["text"],
+        "stored": candidate.text,
         "made now": completion.text,
-        "engine": f"{row['engine']} {row['engine_version']}, now {identity.engine} {identity.engine_version}",
+        "engine": f"{recipe.engine} {recipe.engine_version}, now {identity.engine} {identity.engine_version}",
     }
+
+
+def _read_origin(session: Session, candidate_id: str) -> _MadeOf | None:
+    """Return what a candidate was made of, or None where there is no such candidate."""
+    by_id = "caption_candidates WHERE candidate_id = $candidate"
+    candidates = session.select(CandidateRow, by_id, candidate=candidate_id)
+    if not candidates:
+        return None
+    [candidate] = candidates
+    if candidate.origin != "model":
+        how = "came with the video" if candidate.origin == "original" else f"was imported from {candidate.origin}"
+        raise NothingToReproduce(f"{candidate_id} {how}; there is nothing to make again")
+    [recipe] = session.select(RecipeRow, "recipes WHERE recipe_id = $recipe", recipe=candidate.recipe_id)
+    prompts = session.select(PromptRow, "prompts WHERE prompt_sha256 = $prompt", prompt=recipe.prompt_sha256)
+    parents = session.select(CandidateRow, by_id, candidate=candidate.parent_candidate_id)
+    cut = "(SELECT window_id, clip_id, recipe_id AS window_recipe_id FROM windows WHERE window_id = $window) cut"
+    [window] = session.select(_Window, cut, window=candidate.window_id)
+    [[batch]] = session.rows(BATCH_OF_CLIP, clip=window.clip_id)
+    if batch is None:
+        raise CannotReproduce(f"{candidate_id}: its clip is in no batch any more")
+    [frames] = read_frame_sources(session, batch, [window])
+    return _MadeOf(
+        candidate=candidate,
+        recipe=recipe,
+        prompt=prompts[0].text if prompts else "",
+        parent=parents[0] if parents else None,
+        batch=batch,
+        frames=frames,
+    )
 
 
 def _spec(entry: EngineEntry, model: str, revision: str, options: Mapping[str, Any]) -> EngineSpec:

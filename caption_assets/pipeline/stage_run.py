@@ -1,6 +1,5 @@
 """One asset at work on one batch: recipes made current, rows committed as they come, progress and counts."""
 
-import json
 import os
 import platform
 import subprocess
@@ -14,15 +13,13 @@ from typing import Any, Protocol
 
 from caption_assets import __version__
 from caption_assets.ledger.database import Ledger
-from caption_assets.ledger.journal import Journal, left_behind
-from caption_assets.ledger.parts import Row
+from caption_assets.ledger.schema import ActiveRecipeRow, PromptRow, RecipeRow, Record, RunRow, as_json
 from caption_assets.root import RootFolder
-from caption_assets.settings.recipes import Recipe
+from caption_assets.settings.recipes import CODE_VERSIONS, Recipe
 
-COMMIT_EVERY_ROWS = 512
-COMMIT_EVERY_S = 10.0
-"""Results are committed as they come, so that a killed run loses at most so much of its work; of
-what an engine made it loses nothing (see `ledger.journal`)."""
+COMMIT_EVERY_S = 2.0
+MOST_COMMITTING = 10
+"""A stage spends at most a tenth of its time on commits, so that those of a large ledger do not hold it up."""
 
 REPORT_EVERY_S = 10.0
 
@@ -79,29 +76,13 @@ class StageRun:
         """Make each of `recipes` current for this batch, unless it is already."""
         activate(self.ledger, self.batch, recipes, f"run:{self.run_id}", self.run_id)
 
-    def commit(self, rows: Mapping[str, Sequence[Row]]) -> dict[str, int]:
-        """Append rows to the ledger, per table."""
-        return self.ledger.commit(self.run_id, self.batch, rows)
+    def commit(self, rows: Iterable[Record]) -> dict[str, int]:
+        """Append rows to the ledger."""
+        return self.ledger.commit(rows)
 
-    def commit_as_they_come(
-        self, results: Iterable[Mapping[str, Sequence[Row]]], total: int, *, journaled: bool = False
-    ) -> None:
+    def commit_as_they_come(self, results: Iterable[Sequence[Record]], total: int) -> None:
         """Commit a stream of results, as the function of this name does for several stages."""
-        commit_as_they_come(((self, rows) for rows in results), {self: total}, journaled=journaled)
-
-    def recover(self) -> None:
-        """Commit what a run that was killed had made of this batch and had no time to commit."""
-        for path, run_id, rows in left_behind(self.root.journals(self.batch)):
-            try:
-                new = self.ledger.commit(run_id, self.batch, rows)
-            except ValueError as fault:  # of another version, say: what it holds is made again
-                aside = path.with_suffix(".unusable")
-                path.replace(aside)
-                self.log.warning(f"{self.batch}: {aside} holds results that do not fit the ledger: {fault}")
-                continue
-            path.unlink()
-            if any(new.values()):
-                self.log.info(f"{self.batch}: {sum(new.values())} results of run {run_id}, which was killed, are kept")
+        commit_as_they_come(((self, rows) for rows in results), {self: total})
 
     def progress(self, done: int, total: int, pace: str = "") -> None:
         """Report how far the stage is: to listeners at once, to the log every few seconds."""
@@ -119,93 +100,77 @@ class StageRun:
         said = [f"{count} {_plural(unit, count)} {what}" for count, what in counts if count]
         return ", ".join(said) or f"no {unit}s"
 
-    def run_row(self, status: str, error: str | None = None) -> dict[str, object]:
+    def run_row(self, status: str, error: str | None = None) -> RunRow:
         """Return the row of table `runs` for this stage."""
-        return {
-            "run_id": self.run_id,
-            "asset_key": self.asset,
-            "batch": self.batch,
-            "attempt": self._attempt,
-            "status": status,
-            "started_at": self.started,
-            "ended_at": datetime.now(UTC),
-            "n_expected": self.expected,
-            "n_ok": self.new,
-            "n_error": self.failed,
-            "n_reused": self.reused,
-            "versions": library_versions(),
-            "host": platform.node() or "unknown",
-            "gpu": gpu_name(),
-            "error": error,
-            "created_at": datetime.now(UTC),
-        }
+        return RunRow(
+            run_id=self.run_id,
+            asset_key=self.asset,
+            batch=self.batch,
+            attempt=self._attempt,
+            status=status,
+            started_at=self.started,
+            ended_at=datetime.now(UTC),
+            n_expected=self.expected,
+            n_ok=self.new,
+            n_error=self.failed,
+            n_reused=self.reused,
+            versions=as_json(library_versions()),
+            host=platform.node() or "unknown",
+            gpu=gpu_name(),
+            error=error,
+            created_at=datetime.now(UTC),
+        )
 
 
 def commit_as_they_come(
-    results: Iterable[tuple[StageRun, Mapping[str, Sequence[Row]]]],
+    results: Iterable[tuple[StageRun, Sequence[Record]]],
     totals: Mapping[StageRun, int],
     *,
-    journaled: bool = False,
     pace: Callable[[], str] = str,
 ) -> None:
-    """Commit a stream of results, each rows per table of one of several stages, every few seconds; report progress.
+    """Commit a stream of results, the rows of one item of one of several stages each, and report progress.
 
-    journaled: each result is dear, so that not even a kill may cost it: it is in a journal until it is committed.
-    pace: what is added to the log's lines of progress.
+    Results are committed every two seconds, or every ten times as long as a commit takes: a killed run loses no more
+    than that. pace: what is added to the log's lines of progress.
     """
-    open_stages = {run: _Uncommitted(run, journaled=journaled) for run in totals}
     done = dict.fromkeys(totals, 0)
+    ledger = next(iter(totals)).ledger if totals else None
+    waiting: list[Record] = []
+    due = time.monotonic() + COMMIT_EVERY_S
+
+    def commit() -> float:
+        start = time.monotonic()
+        if ledger is not None and waiting:
+            ledger.commit(waiting)
+            waiting.clear()
+        end = time.monotonic()
+        return end + max(COMMIT_EVERY_S, MOST_COMMITTING * (end - start))
+
     try:
         for run, rows in results:
-            open_stages[run].add(rows)
+            waiting += rows
             done[run] += 1
             run.progress(done[run], totals[run], pace())
+            if time.monotonic() >= due:
+                due = commit()
     finally:
-        for uncommitted in open_stages.values():
-            uncommitted.close()  # what is done stays done, however the stream ends
-
-
-class _Uncommitted:
-    """Results of one stage that wait for the next commit."""
-
-    def __init__(self, run: StageRun, *, journaled: bool) -> None:
-        self._run = run
-        self._journal = Journal(run.root.journals(run.batch), run.run_id) if journaled else None
-        self._rows: dict[str, list[Row]] = {}
-        self._since = time.monotonic()
-
-    def add(self, rows: Mapping[str, Sequence[Row]]) -> None:
-        if self._journal:
-            self._journal.add(rows)
-        for table, made in rows.items():
-            self._rows.setdefault(table, []).extend(made)
-        waiting = sum(map(len, self._rows.values()))
-        if waiting >= COMMIT_EVERY_ROWS or time.monotonic() - self._since >= COMMIT_EVERY_S:
-            self._commit()
-
-    def close(self) -> None:
-        self._commit()
-        if self._journal:
-            self._journal.close()
-
-    def _commit(self) -> None:
-        self._run.commit(self._rows)
-        if self._journal:
-            self._journal.clear()
-        self._rows, self._since = {}, time.monotonic()
+        commit()  # what is done stays done, however the stream ends
 
 
 def activate(ledger: Ledger, batch: str, recipes: Sequence[Recipe], set_by: str, run_id: str) -> None:
     """Make each of `recipes` current for `batch`, unless it is already."""
-    current = {row["kind"]: row for row in ledger.named("batch_recipes", batch=batch)}
-    rows: dict[str, list[Row]] = {}
+    active = ledger.select(ActiveRecipeRow, "active_recipes WHERE batch = $batch", batch=batch)
+    last: dict[str, ActiveRecipeRow] = {}
+    for row in sorted(active, key=lambda row: row.valid_from):
+        last[row.kind] = row
+    rows: list[Record] = []
     for recipe in recipes:
-        before = current.get(recipe.kind, {"recipe_id": None, "valid_from": None})
-        if before["recipe_id"] != recipe.recipe_id:
-            since = valid_after(before["valid_from"])
-            for table, made in recipe_rows(recipe, batch, set_by, run_id, since=since).items():
-                rows.setdefault(table, []).extend(made)
-    ledger.commit(run_id, batch, rows)
+        before = last.get(recipe.kind)
+        if before is None or before.recipe_id != recipe.recipe_id:
+            since = valid_after(before.valid_from if before else None)
+            rows += recipe_rows(recipe, run_id)
+            rows.append(active_row(recipe, batch, set_by, run_id, since))
+    ledger.commit(rows)
 
 
 def valid_after(newest: datetime | None) -> datetime:
@@ -214,45 +179,45 @@ def valid_after(newest: datetime | None) -> datetime:
     return now if newest is None else max(now, newest + timedelta(microseconds=1))
 
 
-def recipe_rows(
-    recipe: Recipe, batch: str, set_by: str, run_id: str, note: str | None = None, since: datetime | None = None
-) -> dict[str, list[Row]]:
-    """Return the rows that make `recipe` current for `batch`. since: from when on; now by default."""
+def recipe_rows(recipe: Recipe, run_id: str) -> list[Record]:
+    """Return the rows that store a recipe with its prompts."""
+    now, identity = datetime.now(UTC), recipe.identity
+    prompts = [
+        PromptRow(
+            prompt_sha256=prompt.sha256, name=prompt.name, version=prompt.version, text=prompt.text, run_id=run_id,
+            created_at=now,
+        )
+        for prompt in recipe.prompts
+    ]  # fmt: skip
+    stored = RecipeRow(
+        recipe_id=recipe.recipe_id,
+        kind=recipe.kind,
+        name=recipe.name,
+        params=recipe.canonical_json,
+        model_id=identity.model_id if identity else None,
+        model_revision=identity.model_revision if identity else None,
+        engine=identity.engine if identity else None,
+        engine_version=identity.engine_version if identity else None,
+        prompt_sha256=recipe.prompts[0].sha256 if recipe.prompts else None,
+        code_version=CODE_VERSIONS[recipe.kind],
+        run_id=run_id,
+        created_at=now,
+    )
+    return [*prompts, stored]
+
+
+def active_row(recipe: Recipe, batch: str, set_by: str, run_id: str, since: datetime | None = None) -> ActiveRecipeRow:
+    """Return the row that makes a stored recipe current for `batch`. since: from when on; now by default."""
     now = datetime.now(UTC)
-    made = {"run_id": run_id, "created_at": now}
-    identity = recipe.identity
-    return {
-        "prompts": [
-            {"prompt_sha256": p.sha256, "name": p.name, "version": p.version, "text": p.text, **made}
-            for p in recipe.prompts
-        ],
-        "recipes": [
-            {
-                "recipe_id": recipe.recipe_id,
-                "kind": recipe.kind,
-                "name": recipe.name,
-                "params": recipe.canonical_json,
-                "model_id": identity.model_id if identity else None,
-                "model_revision": identity.model_revision if identity else None,
-                "engine": identity.engine if identity else None,
-                "engine_version": identity.engine_version if identity else None,
-                "prompt_sha256": recipe.prompts[0].sha256 if recipe.prompts else None,
-                "code_version": json.loads(recipe.canonical_json)["code_version"],
-                **made,
-            }
-        ],
-        "active_recipes": [
-            {
-                "kind": recipe.kind,
-                "batch": batch,
-                "recipe_id": recipe.recipe_id,
-                "valid_from": since or now,
-                "set_by": set_by,
-                "note": note,
-                **made,
-            }
-        ],
-    }
+    return ActiveRecipeRow(
+        kind=recipe.kind,
+        batch=batch,
+        recipe_id=recipe.recipe_id,
+        valid_from=since or now,
+        set_by=set_by,
+        run_id=run_id,
+        created_at=now,
+    )
 
 
 @cache

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from caption_assets.settings.errors import SettingsError, explain, suggestion
-from caption_assets.settings.flat_names import grouped, grouped_name
+from caption_assets.settings.flat_names import DROPPED, grouped, grouped_name
 from caption_assets.settings.groups import (
     CaptionSettings,
     ClipSettings,
@@ -76,6 +76,8 @@ class Settings(Group):
         """
         try:
             return cls.model_validate(grouped(values))
+        except SettingsError as error:
+            raise SettingsError(f"{origin}: {error}") from None
         except ValidationError as error:
             lines = [f"{origin}: {explain(each, dict(setting_names()))}" for each in error.errors()]
             raise SettingsError("\n".join(lines)) from None
@@ -129,6 +131,8 @@ def _assign(values: dict[str, Any], name: str, value: object) -> None:
     elif name in known:
         group, _, inner = name.partition(".")
         values[group][inner] = value
+    elif name in DROPPED:
+        values[name] = value
     else:
         raise SettingsError(f"--set {name}: no such setting.{suggestion(name, known)}")
 

@@ -154,37 +154,24 @@ class ClipSettings(Group):
     """The clips of a file, and the limits of a file that is read at all."""
 
     split: Literal["none", "stride", "scenes"] = Field(
-        default="none",
+        "none",
         description="Clips of a file: none (the whole file), stride (equal lengths) or scenes (split at cuts in the "
         "picture; needs `caption_assets[scenes]`).",
     )
-    split_length_s: float = Field(
-        default=10.0, gt=0, le=86_400, description="Length of a clip in seconds, where split is stride."
-    )
+    split_length_s: float = Field(10.0, gt=0, le=86_400, description="stride: length of a clip, in seconds.")
     min_clip_length_s: float = Field(
-        default=2.0,
-        ge=0,
-        le=86_400,
-        description="Shortest clip in seconds, where split is on; a shorter one joins its neighbour.",
+        2.0, ge=0, le=86_400, description="Shortest clip, in seconds; a shorter one joins a neighbour."
     )
     max_clip_length_s: float = Field(
-        default=60.0,
-        gt=0,
-        le=86_400,
-        description="Longest clip in seconds, where split is scenes; a longer one is split evenly.",
+        60.0, gt=0, le=86_400, description="scenes: longest clip, in seconds; a longer one is split evenly."
     )
     scene_threshold: float = Field(
-        default=27.0,
-        gt=0,
-        le=255,
-        description="Change of the picture that counts as a cut, where split is scenes; a lower value finds more cuts.",
+        27.0, gt=0, le=255, description="scenes: change that counts as a cut; a lower value finds more."
     )
-    max_pixels: int = Field(default=8192 * 8192, ge=4096, description="Largest picture that is decoded, in pixels.")
-    max_duration_s: float = Field(default=86_400.0, gt=0, description="Longest file, in seconds.")
-    max_frames: int = Field(default=2_000_000, ge=1, le=10_000_000, description="Most frames in a file.")
-    max_streams: int = Field(
-        default=64, ge=1, le=1000, description="Most streams in a file (video, sound, subtitles and so on)."
-    )
+    max_pixels: int = Field(8192 * 8192, ge=4096, description="Largest picture that is decoded, in pixels.")
+    max_duration_s: float = Field(86_400.0, gt=0, description="Longest file, in seconds.")
+    max_frames: int = Field(2_000_000, ge=1, le=10_000_000, description="Most frames in a file.")
+    max_streams: int = Field(64, ge=1, le=1000, description="Most streams in a file: video, sound, subtitles.")
 
     @property
     def max_packets(self) -> int:
@@ -209,28 +196,26 @@ class ClipSettings(Group):
 class WindowSettings(Group):
     """The windows of a clip, and the frames sampled from each."""
 
-    window_size: int = Field(default=256, ge=4, le=1_000_000, description="Frames in a full window.")
+    window_size: int = Field(256, ge=4, le=1_000_000, description="Frames in a full window.")
     remainder_threshold: int = Field(
-        default=128,
+        128,
         ge=1,
         le=1_000_000,
         description="Frames left at the end of a clip that make a window of their own; fewer join the last window.",
     )
-    sampling_fps: float = Field(
-        default=2.0, gt=0, le=240, description="Sampled frames per second of video; 4 to 768 in a window."
-    )
+    sampling_fps: float = Field(2.0, gt=0, le=240, description="Sampled frames per second of video, 4 to 768 a window.")
 
 
 class DedupeSettings(Group):
     """Windows that look like the one before them and show its captions."""
 
     mode: Literal["off", "exact", "near"] = Field(
-        default="exact",
+        "exact",
         description="Caption windows that look alike only once: off, exact (every sampled pixel is equal) or near (a "
         "still camera).",
     )
     distance: float = Field(
-        default=0.03,
+        0.03,
         ge=0,
         le=0.25,
         description="near: share of perceptual hash bits that may differ, on average over the frames.",
@@ -243,46 +228,38 @@ class CaptionSettings(Group):
     purpose: ClassVar[Literal["caption"]] = "caption"
 
     model: Annotated[str, AfterValidator(lambda name: MODEL_ALIASES.get(name, name))] = Field(
-        default="Qwen/Qwen3-VL-8B-Instruct",
+        "Qwen/Qwen3-VL-8B-Instruct",
         min_length=1,
         description=f"Vision-language model; aliases: {', '.join(MODEL_ALIASES)}. The engine signal uses its own.",
     )
-    revision: str | None = Field(
-        default=None, description="Revision of the model; resolved to a commit before it is hashed."
-    )
+    revision: str | None = Field(None, description="Revision of the model; resolved to a commit.")
     prompt_variant: Annotated[str, _one_of(CAPTION_PROMPTS)] = Field(
-        default="default", description=f"Built-in prompt: {', '.join(CAPTION_PROMPTS)}."
+        "default", description=f"Built-in prompt: {', '.join(CAPTION_PROMPTS)}."
     )
     prompt_text: str | None = Field(
-        default=None, description='A prompt of your own; it replaces the built-in one, even when it is "".'
+        None, description='A prompt of your own; it replaces the built-in one, even when it is "".'
     )
     prompt_key: str | None = Field(
-        default=None,
+        None,
         min_length=1,
         description='A prompt for each clip: the text under this key in its JSON sidecar, even ""; it wins over both.',
     )
-    system_prompt: str | None = Field(default=None, description="System turn put before the prompt.")
-    caption_num: int = Field(
-        default=1, ge=1, le=64, description="Candidates for each window; more than 1 needs a temperature above 0."
-    )
+    system_prompt: str | None = Field(None, description="System turn put before the prompt.")
+    caption_num: int = Field(1, ge=1, le=64, description="Candidates per window; above 1 needs temperature above 0.")
     sampling_params: Annotated[dict[str, Any], AfterValidator(_sampling_fields)] = Field(
         default_factory=lambda: {"temperature": 0.1, "top_p": 0.001, "repetition_penalty": 1.05},
         description=f"Sampling fields of the engine, also for enhancement: {', '.join(SamplingFields.model_fields)}.",
     )
-    max_output_tokens: int = Field(default=512, ge=1, le=32_768, description="Longest caption, in tokens.")
-    generate_stage2_caption: bool = Field(
-        default=False, description="Show the model its first caption and have it refined."
-    )
-    stage2_prompt_text: str = Field(default=STAGE2_PROMPT, description="What the second stage asks.")
-    frame_quality: int = Field(default=95, ge=1, le=100, description="JPEG quality of the packed frames.")
-    fp8: bool = Field(default=False, description="Run the model with 8-bit weights.")
+    max_output_tokens: int = Field(512, ge=1, le=32_768, description="Longest caption, in tokens.")
+    generate_stage2_caption: bool = Field(False, description="Have the model refine its first caption.")
+    stage2_prompt_text: str = Field(STAGE2_PROMPT, description="What the second stage asks.")
+    frame_quality: int = Field(95, ge=1, le=100, description="JPEG quality of the packed frames.")
+    fp8: bool = Field(False, description="Run the model with 8-bit weights.")
     vllm_kwargs: EngineKwargs = Field(
         default_factory=dict,
         description="Any other field of the vLLM engine, such as max_model_len; `--engine-arg NAME=VALUE` sets one.",
     )
-    caption_batch_size: int = Field(
-        default=0, ge=0, le=65_536, description="Windows in flight; 0 lets the engine decide."
-    )
+    caption_batch_size: int = Field(0, ge=0, le=65_536, description="Windows in flight; 0 lets the engine decide.")
 
     @property
     def frame_factor(self) -> int:
@@ -325,21 +302,19 @@ class RetentionSettings(Group):
     """The candidates of a window that are kept."""
 
     keep_candidate_mode: Annotated[str, _parsed_by(parse_policy)] = Field(
-        default="random_any",
+        "random_any",
         description="Policy that chooses the kept candidates: random_any, similar_one_simhash, all, first, longest, "
         "consensus, judge; with `a > b` b breaks the ties of a.",
     )
-    retention_seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Seed of the random policy.")
-    keep_original_sample: bool = Field(
-        default=True, description="Add the caption of a sidecar (.txt, .json) as one more candidate."
-    )
+    retention_seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of the random policy.")
+    keep_original_sample: bool = Field(True, description="Add the caption of a sidecar (.txt, .json) as a candidate.")
 
 
 def _gate(name: str, default: Any = None) -> Any:
     """Return the field of a gate's parameter; its range and meaning are declared in retention/gates.py."""
     parameter = GATE_PARAMETERS[GATE_PREFIX + name]
     value = parameter.default if default is None else default
-    return Field(default=value, ge=parameter.minimum, le=parameter.maximum, description=parameter.description)
+    return Field(value, ge=parameter.minimum, le=parameter.maximum, description=parameter.description)
 
 
 class GateSettings(Group):
@@ -367,42 +342,32 @@ class EnhanceSettings(Group):
 
     purpose: ClassVar[Literal["enhance"]] = "enhance"
 
-    enabled: bool = Field(
-        default=True, description="Rewrite each kept caption. Off: the table has no enhanced captions."
-    )
-    model: str = Field(
-        default="Qwen/Qwen3-14B", min_length=1, description="Text model. The engine signal uses its own."
-    )
-    revision: str | None = Field(default=None, description="Revision of the text model; resolved to a commit.")
+    enabled: bool = Field(True, description="Rewrite each kept caption.")
+    model: str = Field("Qwen/Qwen3-14B", min_length=1, description="Text model; the engine signal uses its own.")
+    revision: str | None = Field(None, description="Revision of the text model; resolved to a commit.")
     prompt_variant: Annotated[str, _one_of(ENHANCE_PROMPTS)] = Field(
-        default="default", description=f"Built-in prompt: {', '.join(ENHANCE_PROMPTS)}."
+        "default", description=f"Built-in prompt: {', '.join(ENHANCE_PROMPTS)}."
     )
     prompt_text: str | None = Field(
-        default=None, description='A prompt of your own; it replaces the built-in one, even when it is "".'
+        None, description='A prompt of your own; it replaces the built-in one, even when it is "".'
     )
-    max_output_tokens: int = Field(default=512, ge=1, le=32_768, description="Longest enhanced caption, in tokens.")
-    model_batch_size: int = Field(
-        default=128, ge=0, le=65_536, description="Captions in flight; 0 lets the engine decide."
-    )
-    fp8: bool = Field(default=False, description="Run the text model with 8-bit weights.")
+    max_output_tokens: int = Field(512, ge=1, le=32_768, description="Longest enhanced caption, in tokens.")
+    model_batch_size: int = Field(128, ge=0, le=65_536, description="Captions in flight; 0 lets the engine decide.")
+    fp8: bool = Field(False, description="Run the text model with 8-bit weights.")
     vllm_kwargs: EngineKwargs = Field(default_factory=dict, description="As `caption.vllm_kwargs`, for the text model.")
-    base_urls: BaseUrls = Field(
-        default_factory=list, description="Servers of the text model, if `openai.base_urls` do not serve it."
-    )
+    base_urls: BaseUrls = Field(default_factory=list, description="Servers of the text model; none: openai.base_urls.")
     on_drift: Literal["keep", "flag", "fallback"] = Field(
-        default="fallback",
+        "fallback",
         description="What to do with an enhanced caption that drifted from its source: keep (show it), flag (show it "
         "and say so) or fallback (show the source and say so).",
     )
     drift_min_length_ratio: float = Field(
-        default=0.5, ge=0, le=1, description="Drifted below this many times the words of the source."
+        0.5, ge=0, le=1, description="Drifted below this many times the words of the source."
     )
     drift_max_length_ratio: float = Field(
-        default=5.0, ge=1, le=1000, description="Drifted above this many times the words of the source."
+        5.0, ge=1, le=1000, description="Drifted above this many times the words of the source."
     )
-    drift_max_lost: float = Field(
-        default=0.5, ge=0, le=1, description="Drifted if more than this share of the source's content words is lost."
-    )
+    drift_max_lost: float = Field(0.5, ge=0, le=1, description="Drifted above this share of content words lost.")
 
     @property
     def prompt(self) -> Prompt:
@@ -416,37 +381,28 @@ class EnhanceSettings(Group):
 
 
 class PreviewSettings(Group):
-    """Small moving pictures of windows, for people to look at."""
+    """Small animations of windows (WebP), for people to look at."""
 
-    target_fps: float = Field(default=1.0, gt=0, le=60, description="Frames of a preview per second of video.")
-    target_height: int = Field(default=240, ge=16, le=4320, description="Height in pixels; never upscaled.")
-    quality: int = Field(default=50, ge=0, le=100, description="Quality on the scale of WebP; 100 is the best.")
-    compression_level: int = Field(
-        default=4, ge=0, le=6, description="Effort: a higher level takes longer and makes smaller files."
-    )
-    preview_format: Literal["webp", "avif", "mp4"] = Field(
-        default="webp", description="webp, avif or mp4 (H.264); `caption-assets doctor` lists what this machine writes."
-    )
-    preview_source: Literal["packed", "clip"] = Field(
-        default="packed",
-        description="packed: the sampled frames. clip: decode again where target_fps is above window.sampling_fps.",
-    )
+    target_fps: float = Field(1.0, gt=0, le=60, description="Frames of a preview per second of video.")
+    target_height: int = Field(240, ge=16, le=4320, description="Height in pixels; never upscaled.")
+    quality: int = Field(50, ge=0, le=100, description="Quality on the scale of WebP; 100 is the best.")
+    compression_level: int = Field(4, ge=0, le=6, description="Effort: higher takes longer and makes smaller files.")
 
 
 class EngineSettings(Group):
     """How models are run in this process."""
 
     model_dir: str | None = Field(
-        default=None,
+        None,
         description="Folder of weights, MODEL_DIR/<model>; missing ones are fetched into it. None: the hub's cache.",
     )
     preprocess_dtype: Literal["uint8", "float32", "float16", "bfloat16"] = Field(
-        default="uint8", description="Type in which the model gets frames: uint8, float32, float16, bfloat16."
+        "uint8", description="Type in which the model gets frames: uint8, float32, float16, bfloat16."
     )
     model_does_preprocess: bool = Field(
-        default=False, description="Let the model's own processor resize the frames again, within its own limits."
+        False, description="Let the model's own processor resize the frames again, within its own limits."
     )
-    disable_mmcache: bool = Field(default=False, description="Keep no cache of processed frames in the engine.")
+    disable_mmcache: bool = Field(False, description="Keep no cache of processed frames in the engine.")
 
 
 class OpenAISettings(Group):
@@ -457,19 +413,12 @@ class OpenAISettings(Group):
         min_length=1,
         description="Servers of the same model, used in turn; each usually ends with /v1.",
     )
-    api_key_env: str = Field(
-        default="OPENAI_API_KEY", description="Environment variable that holds the key. The key is never stored."
-    )
-    timeout_s: float = Field(default=300.0, gt=0, le=86_400, description="Longest wait for an answer, in seconds.")
-    max_retries: int = Field(
-        default=6,
-        ge=0,
-        le=100,
-        description="How often a request is sent again after 429, 5xx, a timeout or a broken connection.",
-    )
-    max_concurrency: int = Field(default=64, ge=1, le=65_536, description="Requests in flight.")
+    api_key_env: str = Field("OPENAI_API_KEY", description="Environment variable with the key, which is never stored.")
+    timeout_s: float = Field(300.0, gt=0, le=86_400, description="Longest wait for an answer, in seconds.")
+    max_retries: int = Field(6, ge=0, le=100, description="Retries after 429, 5xx, a timeout or a broken connection.")
+    max_concurrency: int = Field(64, ge=1, le=65_536, description="Requests in flight.")
     frames_as: Literal["auto", "video", "images"] = Field(
-        default="auto",
+        "auto",
         description="How frames travel: video (as vLLM takes the packed JPEGs), images, or auto (ask the server).",
     )
 
@@ -477,8 +426,6 @@ class OpenAISettings(Group):
 class DecodeSettings(Group):
     """Worker processes that read video. No recipe holds these: they change what is read in time, not what is read."""
 
-    workers: int = Field(default=0, ge=0, le=1024, description="Files read at once; 0 means one for each core.")
-    clip_timeout_s: float = Field(default=600.0, gt=0, description="Longest time that one file may take, in seconds.")
-    worker_memory_mb: int = Field(
-        default=8192, ge=1024, le=1_048_576, description="Address space of a worker process, in MiB."
-    )
+    workers: int = Field(0, ge=0, le=1024, description="Files read at once; 0 means one for each core.")
+    clip_timeout_s: float = Field(600.0, gt=0, description="Longest time for one file, in seconds.")
+    worker_memory_mb: int = Field(8192, ge=1024, le=1_048_576, description="Address space of one process, in MiB.")

@@ -8,17 +8,19 @@ changes that a ledger holds.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 from caption_assets import ids
 from caption_assets.ids import RecipeId
 from caption_assets.settings import Settings
-from caption_assets.settings.groups import Group, Later, WindowSettings
+from caption_assets.settings.groups import Group, Later
 from caption_assets.settings.prompts import JUDGE_PROMPT, Prompt
 
 Kind = Literal[
     "clip", "split", "window", "dedupe", "caption", "enhance", "drift", "on_drift", "preview", "judge", "retention"
 ]
+
+GroupT = TypeVar("GroupT", bound=Group)
 
 CODE_VERSIONS: Mapping[Kind, str] = {
     "clip": "1",
@@ -83,7 +85,7 @@ class Recipe:
 def clip_recipe(settings: Settings) -> Recipe:
     """How a file is probed, and which limits it must keep."""
     limits = _named(settings.clip, "max_pixels", "max_duration_s", "max_frames", "max_streams")
-    return Recipe("clip", "probe", {**limits, **_later("clip", settings)})
+    return _recipe(settings, "clip", "probe", limits)
 
 
 def split_recipe(settings: Settings) -> Recipe:
@@ -97,33 +99,21 @@ def split_recipe(settings: Settings) -> Recipe:
         "stride": ("split_length_s", "min_clip_length_s"),
         "scenes": ("scene_threshold", "min_clip_length_s", "max_clip_length_s"),
     }[clip.split]
-    return Recipe("split", clip.split, {**_named(clip, "split", *names), **_later("split", settings)})
+    return _recipe(settings, "split", clip.split, _named(clip, "split", *names))
 
 
 def window_recipe(settings: Settings) -> Recipe:
     """Which frames a window has, and which of them are sampled."""
     window = settings.window
     params = _named(window, "window_size", "remainder_threshold", "sampling_fps")
-    return Recipe(
-        "window", f"w{window.window_size}@{window.sampling_fps:g}fps", {**params, **_later("window", settings)}
-    )
-
-
-def recorded_window(params: Mapping[str, object]) -> WindowSettings:
-    """Return the settings that a window recipe with `params` was made from."""
-    first_defaults = {
-        name: mark.first_default for name in WindowSettings.model_fields if (mark := _mark(WindowSettings, name))
-    }
-    return WindowSettings.model_validate(
-        first_defaults | {name: value for name, value in params.items() if name != "code_version"}
-    )
+    return _recipe(settings, "window", f"w{window.window_size}@{window.sampling_fps:g}fps", params)
 
 
 def dedupe_recipe(settings: Settings) -> Recipe:
     """Which windows are collapsed into the one before them."""
     dedupe = settings.dedupe
     params = _named(dedupe, "mode", "distance") if dedupe.mode == "near" else _named(dedupe, "mode")
-    return Recipe("dedupe", dedupe.mode, {**params, **_later("dedupe", settings)})
+    return _recipe(settings, "dedupe", dedupe.mode, params)
 
 
 def caption_recipe(settings: Settings, identity: EngineIdentity, own_prompt: str | None = None) -> Recipe:
@@ -141,9 +131,8 @@ def caption_recipe(settings: Settings, identity: EngineIdentity, own_prompt: str
         "n": caption.caption_num,
         **_named(caption, "system_prompt", "sampling_params", "max_output_tokens", "frame_factor", "frame_quality"),
         "stage2_prompt": caption.stage2_prompt_text if caption.generate_stage2_caption else None,
-        **_later("caption", settings),
     }
-    return Recipe("caption", f"{identity.model_id} {prompt.name}", params, identity, (prompt,))
+    return _recipe(settings, "caption", f"{identity.model_id} {prompt.name}", params, identity, prompt)
 
 
 def original_recipe() -> Recipe:
@@ -160,9 +149,8 @@ def judge_recipe(settings: Settings, identity: EngineIdentity) -> Recipe:
         "sampling_params": dict(JUDGE_SAMPLING),
         "max_output_tokens": JUDGE_MAX_TOKENS,
         **_named(settings.caption, "frame_factor", "frame_quality"),
-        **_later("judge", settings),
     }
-    return Recipe("judge", f"{identity.model_id} {JUDGE_PROMPT.name}", params, identity, (JUDGE_PROMPT,))
+    return _recipe(settings, "judge", f"{identity.model_id} {JUDGE_PROMPT.name}", params, identity, JUDGE_PROMPT)
 
 
 def imported_recipe(origin: str, model: str) -> Recipe:
@@ -190,43 +178,27 @@ def enhance_recipe(settings: Settings, identity: EngineIdentity) -> Recipe:
         "prompt_sha256": prompt.sha256,
         **_named(settings.enhance, "max_output_tokens"),
         **_named(settings.caption, "sampling_params"),
-        **_later("enhance", settings),
     }
-    return Recipe("enhance", f"{identity.model_id} {prompt.name}", params, identity, (prompt,))
+    return _recipe(settings, "enhance", f"{identity.model_id} {prompt.name}", params, identity, prompt)
 
 
 def drift_recipe(settings: Settings) -> Recipe:
     """When an enhanced caption counts as drifted from its source."""
     limits = _named(settings.enhance, "drift_min_length_ratio", "drift_max_length_ratio", "drift_max_lost")
-    return Recipe("drift", "words", {**limits, **_later("drift", settings)})
+    return _recipe(settings, "drift", "words", limits)
 
 
 def on_drift_recipe(settings: Settings) -> Recipe:
     """What is shown of a drifted caption. Separate from the drift recipe: another choice checks nothing again."""
-    params = {**_named(settings.enhance, "on_drift"), **_later("on_drift", settings)}
-    return Recipe("on_drift", settings.enhance.on_drift, params)
+    return _recipe(settings, "on_drift", settings.enhance.on_drift, _named(settings.enhance, "on_drift"))
 
 
 def preview_recipe(settings: Settings) -> Recipe:
-    """How a preview looks, and whether it is made from the packed frames or from the clip."""
-    if not previews_decode_again(settings):
-        return packed_preview_recipe(settings)
-    preview = settings.preview
-    params = {**_preview_params(settings), "source": "clip"}
-    return Recipe("preview", f"{preview.preview_format} {preview.target_height}p from the clip", params)
-
-
-def packed_preview_recipe(settings: Settings) -> Recipe:
-    """How a preview made from the packed frames looks."""
-    preview = settings.preview
-    packed = _named(settings.caption, "frame_factor", "frame_quality")
-    params = {**_preview_params(settings), **packed, "source": "packed"}
-    return Recipe("preview", f"{preview.preview_format} {preview.target_height}p", params)
-
-
-def previews_decode_again(settings: Settings) -> bool:
-    """Tell whether previews need more frames than were sampled, and may take them from the clip."""
-    return settings.preview.preview_source == "clip" and settings.preview.target_fps > settings.window.sampling_fps
+    """How a preview looks. Every preview is a WebP made from the packed frames."""
+    look = _named(settings.preview, "target_fps", "target_height", "quality", "compression_level")
+    frames = _named(settings.caption, "frame_factor", "frame_quality")
+    params = {"preview_format": "webp", "source": "packed", **look, **frames}
+    return _recipe(settings, "preview", f"webp {settings.preview.target_height}p", params)
 
 
 def retention_recipe(settings: Settings) -> Recipe:
@@ -237,28 +209,40 @@ def retention_recipe(settings: Settings) -> Recipe:
         "seed": retention.retention_seed,
         "keep_original_sample": retention.keep_original_sample,
         "gates": _named(gates, *(name for name in type(gates).model_fields if _mark(type(gates), name) is None)),
-        **_later("retention", settings),
     }
-    return Recipe("retention", retention.keep_candidate_mode, params)
+    return _recipe(settings, "retention", retention.keep_candidate_mode, params)
 
 
-def _preview_params(settings: Settings) -> dict[str, object]:
-    names = ("preview_format", "target_fps", "target_height", "quality", "compression_level")
-    return {**_named(settings.preview, *names), **_later("preview", settings)}
+def recorded(group: type[GroupT], params: Mapping[str, object], **others: object) -> GroupT:
+    """Return the settings of a group that a recipe with `params` was made from.
+
+    others: settings that recipes hold under another name. A later setting that `params` lack had its first default.
+    """
+    later = {name: mark.first_default for name in group.model_fields if (mark := _mark(group, name))}
+    named = {name: value for name, value in params.items() if name in group.model_fields}
+    return group.model_validate({**later, **named, **others})
 
 
 def _named(group: Group, *names: str) -> dict[str, object]:
     return {name: getattr(group, name) for name in names}
 
 
-def _later(kind: Kind, settings: Settings) -> dict[str, object]:
-    """Return the settings that joined recipes of `kind` later, where they differ from what they were then."""
-    return {
+def _recipe(
+    settings: Settings,
+    kind: Kind,
+    name: str,
+    params: Mapping[str, object],
+    identity: EngineIdentity | None = None,
+    *prompts: Prompt,
+) -> Recipe:
+    """Return the recipe with `params` and with the later settings of its kind that differ from their first default."""
+    later = {
         name: value
         for _, group in settings
         for name, value in group
         if (mark := _mark(type(group), name)) is not None and kind in mark.kinds and value != mark.first_default
     }
+    return Recipe(kind, name, {**params, **later}, identity, prompts)
 
 
 def _mark(group: type[Group], name: str) -> Later | None:

@@ -11,9 +11,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from caption_assets.ledger.schema import UploadRow
+
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts")
 SIDECAR_SUFFIXES = (".txt", ".json")
-SIDECAR_TIMES = ("sidecar_mtime_ns", "columns_mtime_ns")
+RECORDED = ("bytes", "mtime_ns", "sidecar_mtime_ns", "columns_mtime_ns")
+"""What tells without reading a file whether it, or what lies beside it, has changed."""
 READY_FILE = "_READY"
 NOTHING = (None, None)
 
@@ -131,17 +134,32 @@ def changed_within(folder: Path, seconds: float, now_ns: int) -> bool:
     return False
 
 
-def is_recorded(file: FoundFile, row: Mapping[str, object] | None) -> bool:
+@dataclass(frozen=True, slots=True)
+class RecordedFile:
+    """What the ledger knows of a file, in few columns."""
+
+    batch: str
+    path: str
+    bytes: int | None
+    mtime_ns: int | None
+    sidecar_mtime_ns: int | None
+    columns_mtime_ns: int | None
+    sha256: str | None
+    status: str
+    error: str | None
+
+
+def is_recorded(file: FoundFile, row: RecordedFile | UploadRow | None) -> bool:
     """Tell whether a file is still what its row in `uploads` says, by size and times, without reading it.
 
     A file that could not be used must have the same problem still. One that nothing was found out about (its worker
     died, or took too long) is not recorded: it is looked at again.
     """
-    if row is None or any(getattr(file, name) != row[name] for name in ("bytes", "mtime_ns", *SIDECAR_TIMES)):
+    if row is None or any(getattr(file, name) != getattr(row, name) for name in RECORDED):
         return False
     if file.problem is not None:
-        return bool(row["status"] == "quarantined" and row["error"] == file.problem)
-    return row["sha256"] is not None and row["status"] != "gone"
+        return row.status == "quarantined" and row.error == file.problem
+    return row.sha256 is not None and row.status != "gone"
 
 
 def printable(path: str) -> str:

@@ -1,7 +1,7 @@
 """Packed frames as a cache: found where any run left them, made again from the clip where they were deleted."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,11 +44,6 @@ class ClipPlace:
     source: ClipId
     frames: FrameRange | None = None
     files: Sequence[ClipFile] = ()
-
-    @property
-    def first_frame(self) -> int:
-        """The clip's first frame, counted from the file's."""
-        return self.frames.start if self.frames is not None else 0
 
 
 @dataclass(frozen=True)
@@ -162,11 +157,3 @@ def load_frames(path: Path) -> PackedFrames:
 def find_file(root: RootFolder, files: Sequence[ClipFile]) -> ClipFile | None:
     """Return the first of a clip's files that is still in uploads/, or None."""
     return next((file for file in files if (root.uploads / file.batch / file.path).is_file()), None)
-
-
-def clip_files(rows: Sequence[Mapping[str, object]], batch: str) -> list[ClipFile]:
-    """Return the registered files in `rows` (batch, path, bytes, mtime_ns), those of `batch` first."""
-    found = [
-        ClipFile(str(row["batch"]), str(row["path"]), int(str(row["bytes"])), int(str(row["mtime_ns"]))) for row in rows
-    ]
-    return sorted(found, key=lambda file: (file.batch != batch, file.batch, file.path))

@@ -1,58 +1,41 @@
 """Engines that answer as a test wants them to."""
 
-import queue
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
+from concurrent.futures import Future
 
-from caption_assets.engines.protocol import Completion, Request
+from caption_assets.engines.protocol import DONE, Completion, Reply, Request
 
 
 class ScriptedEngine:
-    """Answers each request with what `answer` returns for it, and remembers what it was asked."""
+    """Answers each request with what `answer` returns for it, and remembers what it was asked.
 
-    def __init__(self, answer: Callable[[Request], list[Completion]], backwards: bool = False):
+    backwards: how many requests it gathers, to answer the last one first. 0: it answers at once.
+    """
+
+    def __init__(self, answer: Callable[[Request], list[Completion]], backwards: int = 0):
         self.asked: list[Request] = []
+        self.capacity = max(1, backwards)
         self._answer, self._backwards = answer, backwards
+        self._held: list[tuple[Request, Reply, Future[None]]] = []
 
-    def stream(self, requests: Iterable[Request | None]) -> Iterator[Completion]:
-        if self._backwards:
-            requests = list(requests)[::-1]
-        for request in requests:
-            assert request is not None, "nothing is in flight here, so something must be ready"
-            self.asked.append(request)
-            yield from self._answer(request)
+    def submit(self, request: Request, reply: Reply) -> Future[None]:
+        self.asked.append(request)
+        if not self._backwards:
+            for completion in self._answer(request):
+                reply(completion)
+            return DONE
+        self._held.append((request, reply, Future()))
+        future = self._held[-1][2]
+        if len(self._held) == self._backwards:
+            while self._held:
+                held, its_reply, done = self._held.pop()
+                for completion in self._answer(held):
+                    its_reply(completion)
+                done.set_result(None)
+        return future
 
     def close(self) -> None:
         pass
-
-
-class ThreadedEngine(ScriptedEngine):
-    """Pulls requests and answers them on a thread of its own, as engines do that work beside the caller."""
-
-    def __init__(self, answer: Callable[[Request], list[Completion]], in_flight: int):
-        super().__init__(answer)
-        self._in_flight = in_flight
-
-    def stream(self, requests: Iterable[Request | None]) -> Iterator[Completion]:
-        done: queue.Queue[Completion | None] = queue.Queue()
-        room = threading.Semaphore(self._in_flight)
-
-        def work() -> None:
-            for request in requests:
-                if request is None:
-                    time.sleep(0.001)
-                    continue
-                room.acquire()
-                self.asked.append(request)
-                for completion in self._answer(request):
-                    done.put(completion)
-                room.release()
-            done.put(None)
-
-        threading.Thread(target=work, daemon=True).start()
-        while (completion := done.get(timeout=10)) is not None:
-            yield completion
 
 
 def say_the_seed(request: Request) -> list[Completion]:

@@ -1,13 +1,17 @@
 """Echoes: which other windows have the same words, how different they look, and what a decision makes of it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from caption_assets.captioning.repeated_captions import MAX_ECHOES, find_echoes, looks_apart
+from caption_assets.captioning.repeated_captions import MAX_ECHOES, WindowLook, find_echoes, looks_apart
+from caption_assets.ids import WindowId
+from caption_assets.ledger.schema import CandidateRow, WindowSetRow
+from caption_assets.pipeline.caption_work import read_caption_work
 from caption_assets.pipeline.retain import decide_batch
 from caption_assets.settings.recipes import window_recipe
-from tests.ledger.story import MODEL, Story, row_of, settings
+from tests.ledger.story import Story, row_of, settings
 
 ONES, ZEROS, HALF = 2**64 - 1, 0, 2**32 - 1
 SAME = "Green, grey and blue dominate this moderately lit, colourful clip."
@@ -21,12 +25,12 @@ def test_pictures_are_compared_at_the_same_part_of_each_window() -> None:
     assert looks_apart([], [ONES]) is None
 
 
-def window(name: str, clip: str = "c", hashes: list[int] | None = None) -> dict[str, object]:
-    return {"window_id": name, "clip_id": clip, "frame_hashes": hashes}
+def window(name: str, clip: str = "c", hashes: list[int] | None = None) -> WindowLook:
+    return WindowLook(name, clip, hashes)
 
 
-def candidate(window: str, text: str, name: str | None = None) -> dict[str, object]:
-    return {"candidate_id": name or f"k-{window}", "window_id": window, "text": text}
+def candidate(window: str, text: str, name: str | None = None) -> CandidateRow:
+    return row_of(CandidateRow, candidate_id=name or f"k-{window}", window_id=window, text=text)
 
 
 def test_the_same_words_within_a_clip_echo_whatever_their_case_and_punctuation() -> None:
@@ -44,7 +48,7 @@ def test_the_same_words_within_a_clip_echo_whatever_their_case_and_punctuation()
 def test_a_window_of_which_nothing_is_known_and_many_windows() -> None:
     assert find_echoes([candidate("a", SAME), candidate("b", SAME)], [window("a"), window("b", hashes=[ONES])]) == {}
     many = [window(f"{i:03}", hashes=[i]) for i in range(100)]
-    found = find_echoes([candidate(str(row["window_id"]), SAME) for row in many], many)
+    found = find_echoes([candidate(row.window_id, SAME) for row in many], many)
     assert {len(echoes) for echoes in found.values()} == {MAX_ECHOES // 2 + n for n in range(MAX_ECHOES // 2 + 1)}
     assert sum(echo.is_neighbour for echo in found["k-050"]) == 2
 
@@ -58,20 +62,21 @@ def test_a_decision_follows_what_stands_around_it_and_back(story: Story) -> None
     chosen = settings(caption_num=2, sampling_params={"temperature": 1}, keep_candidate_mode="first")
     story.use(chosen)
     clip = story.upload("clip")
-    rows = [{**row, "frame_hashes": hashes} for row, hashes in
+    rows = [replace(row, frame_hashes=hashes) for row, hashes in
             zip(story.window_rows(clip, 2, chosen), ([ZEROS], [ONES]), strict=True)]  # fmt: skip
-    manifest = row_of("window_sets", clip_id=clip, recipe_id=window_recipe(chosen).recipe_id, n_windows=2, status="ok",
-                      run_id="run-1", created_at=story.now)  # fmt: skip
-    story.ledger.commit("run-1", "b", {"windows": rows, "window_sets": [manifest]})
+    recipe = window_recipe(chosen).recipe_id
+    manifest = row_of(WindowSetRow, clip_id=clip, recipe_id=recipe, n_windows=2, status="ok", **story.made())
+    story.commit(*rows, manifest)
     first, second = story.windows()
 
-    def answers(window: str, *texts: str) -> list[dict[str, object]]:
-        made = story.candidates(window, chosen, ["ok"] * len(texts))  # type: ignore[arg-type]
-        return [{**row, "text": text} for row, text in zip(made, texts, strict=True)]
+    def answers(window: WindowId, *texts: str) -> list[CandidateRow]:
+        made = story.candidates(window, chosen, ["ok"] * len(texts))
+        return [replace(row, text=text) for row, text in zip(made, texts, strict=True)]
 
     def decide(only: str | None = None) -> int:
-        made = story.ledger.named("batch_candidates", batch="b", recipe=_recipe(chosen))
-        return decide_batch(story.ledger, "b", [r for r in made if only in (None, r["window_id"])], chosen, "run-1")
+        candidates = story.ledger.read(read_caption_work, "b").current_candidates
+        subjects = [(row, some) for row, some in candidates if only in (None, row.window_id)]
+        return decide_batch(story.ledger, "b", subjects, chosen, "run-1")
 
     story.answer(answers(first, SAME, "A dog runs over a field."))
     assert decide() == 1
@@ -89,9 +94,3 @@ def test_a_decision_follows_what_stands_around_it_and_back(story: Story) -> None
     assert decide(only=first) == 0
     assert decide() == 1
     assert story.served()[first][0] == "A dog runs over a field."
-
-
-def _recipe(chosen):
-    from caption_assets.settings.recipes import caption_recipe
-
-    return caption_recipe(chosen, MODEL).recipe_id

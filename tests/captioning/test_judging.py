@@ -1,6 +1,7 @@
 """Pairs for a judge, its answers, and what of them is asked again."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -13,8 +14,9 @@ from caption_assets.captioning.judging import (
 )
 from caption_assets.engines.protocol import Completion
 from caption_assets.ids import RecipeId, WindowId
-from caption_assets.ledger.parts import as_frame
-from caption_assets.ledger.schema import TABLES
+from caption_assets.ledger.database import Ledger
+from caption_assets.ledger.schema import JudgementRow
+from caption_assets.root import RootFolder
 from caption_assets.settings.prompts import JUDGE_PROMPT
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -22,7 +24,7 @@ W, R = WindowId("w"), RecipeId("r")
 TWO = [("k1", "A {dog} runs."), ("k2", "A {first} cat sleeps.")]
 
 
-def answered(text: str, finish: str = "stop", made: list[dict[str, object]] | None = None) -> list[dict[str, object]]:
+def answered(text: str, finish: str = "stop", made: list[JudgementRow] | None = None) -> list[JudgementRow]:
     return [
         judgement_row(
             pair, Completion(pair.judgement_id, 0, text, finish, error="no" if finish == "error" else None), "run", NOW
@@ -31,12 +33,12 @@ def answered(text: str, finish: str = "stop", made: list[dict[str, object]] | No
     ]
 
 
-def test_each_two_are_compared_in_both_orders_once() -> None:
+def test_each_two_are_compared_in_both_orders_once(tmp_path: Path) -> None:
     pairs = missing_pairs(W, [*TWO, ("k3", "A bird sings."), ("k4", "A bird sings. ")], R, [])
     assert len(pairs) == 4 * 3 - 2, "captions of the same words are not compared"
     assert len({pair.judgement_id for pair in pairs}) == len(pairs)
     rows = answered("A")
-    assert as_frame(TABLES["judgements"], rows).height == 2
+    assert Ledger(RootFolder.at(tmp_path)).commit(rows) == {"judgements": 2}
     assert missing_pairs(W, TWO, R, rows) == []
     assert missing_pairs(W, TWO, R, answered("neither")) == [], "that is an answer"
 
@@ -45,7 +47,7 @@ def test_an_error_is_asked_again_as_the_next_attempt() -> None:
     rows = answered("", "error")
     again = missing_pairs(W, TWO, R, rows)
     assert [pair.attempt for pair in again] == [2, 2]
-    assert not {pair.judgement_id for pair in again} & {row["judgement_id"] for row in rows}
+    assert not {pair.judgement_id for pair in again} & {row.judgement_id for row in rows}
     assert comparisons(rows) == {}
 
 

@@ -1,20 +1,21 @@
 """Tasks through an engine: a row for every slot, whatever the engine does."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import pytest
+from caption_assets.ledger.parts import as_frame
 
 from caption_assets.captioning.enhancing import EnhanceJob, EnhanceTask, enhance_stream
-from caption_assets.captioning.stream import NO_ANSWER, Job, caption_stream
+from caption_assets.captioning.stream import Filling, Job, caption_stream
 from caption_assets.captioning.tasks import Slot, Task
+from caption_assets.engines.dispatcher import NO_ANSWER, Dispatcher
 from caption_assets.engines.protocol import Completion, Message, PackedFrames, Request
 from caption_assets.ids import CandidateId, RecipeId, WindowId
-from caption_assets.ledger.parts import as_frame
 from caption_assets.ledger.schema import TABLES
 from caption_assets.settings.groups import CaptionSettings, EnhanceSettings
 
-from .engines import ScriptedEngine, ThreadedEngine, fail_the_second, say_nothing, say_the_seed
+from .engines import ScriptedEngine, fail_the_second, say_nothing, say_the_seed
 
 FRAMES = PackedFrames([b"jpeg"], [0.0], 8, 8)
 ASK = CaptionSettings(prompt_text="prompt", sampling_params={}, max_output_tokens=10, stage2_prompt_text="Refine: ")
@@ -24,18 +25,22 @@ ONE = [Task(WindowId(f"w{i}"), RECIPE, (Slot(0, 1), Slot(1, 2), Slot(2, 1))) for
 TWO = [Task(t.window_id, RECIPE, t.slots, 2, tuple((CandidateId(f"k{i}"), f"text {i}") for i in range(3))) for t in ONE]
 
 
+def rows_of(engine: ScriptedEngine, jobs: list[Job], **options: bool) -> Iterator[tuple[str, dict[str, object]]]:
+    return caption_stream(Dispatcher[Filling](engine), jobs, ASKS, "run", **options)
+
+
 def run(
     engine: ScriptedEngine, tasks: list[Task], frames_of: Callable[[WindowId], PackedFrames | str] = lambda _: FRAMES
 ) -> list[dict[str, object]]:
-    rows = [row for _, row in caption_stream(engine.stream, [Job("b", tasks, frames_of)], ASKS, "run")]
+    rows = [row for _, row in rows_of(engine, [Job("b", tasks, frames_of)])]
     assert as_frame(TABLES["caption_candidates"], rows).height == len(rows), "the ledger takes every row"
     assert sorted(str(row["candidate_id"]) for row in rows) == sorted(t.candidate_id(s) for t in tasks for s in t.slots)
     return rows
 
 
 @pytest.mark.parametrize("tasks", [ONE, TWO], ids=["first stage", "second stage"])
-@pytest.mark.parametrize("backwards", [False, True])
-def test_every_answer_fills_its_slot_in_whatever_order_it_comes(tasks: list[Task], backwards: bool) -> None:
+@pytest.mark.parametrize("backwards", [0, 3])
+def test_every_answer_fills_its_slot_in_whatever_order_it_comes(tasks: list[Task], backwards: int) -> None:
     for row in run(ScriptedEngine(say_the_seed, backwards), tasks):
         assert row["text"] == f"seed {row['seed']}"
         assert (row["status"], row["prompt_tokens"], row["output_tokens"], row["latency_ms"]) == ("ok", 10, 5, 1.5)
@@ -80,17 +85,15 @@ def test_frames_are_read_only_when_the_engine_asks_for_the_next_request() -> Non
         read.append(window)
         return FRAMES
 
-    rows = caption_stream(ScriptedEngine(say_the_seed).stream, [Job("b", ONE, frames_of)], ASKS, "run")
+    rows = rows_of(ScriptedEngine(say_the_seed), [Job("b", ONE, frames_of)])
     assert read == []
     next(rows)
-    assert read == ["w0"]
+    assert read in (["w0"], ["w0", "w1"]), "one may be read in advance"
 
 
-@pytest.mark.parametrize("engine", [ScriptedEngine(say_the_seed), ThreadedEngine(say_the_seed, in_flight=2)])
-def test_a_second_stage_follows_its_first_caption_at_once(engine: ScriptedEngine) -> None:
-    rows = [
-        row for _, row in caption_stream(engine.stream, [Job("b", ONE, lambda _: FRAMES)], ASKS, "run", two_stages=True)
-    ]
+def test_a_second_stage_follows_its_first_caption_at_once() -> None:
+    engine = ScriptedEngine(say_the_seed)
+    rows = [row for _, row in rows_of(engine, [Job("b", ONE, lambda _: FRAMES)], two_stages=True)]
     firsts = {row["candidate_id"]: row for row in rows if row["stage"] == 1}
     seconds = [row for row in rows if row["stage"] == 2]
     assert len(firsts) == len(seconds) == 9
@@ -101,26 +104,20 @@ def test_a_second_stage_follows_its_first_caption_at_once(engine: ScriptedEngine
     refined = [request for request in engine.asked if request.purpose == "refine"]
     assert {request.messages[1].text for request in refined} == {f"seed {row['seed']}" for row in firsts.values()}
     assert all(request.frames is FRAMES for request in refined)
-    if isinstance(engine, ThreadedEngine):
-        return  # it may have pulled all windows before the first answer was taken
     order = [request.purpose for request in engine.asked]
     assert order.index("refine") < len(order) - 1 - order[::-1].index("caption"), "nothing waits for the last window"
 
 
 def test_a_failed_first_caption_is_not_refined() -> None:
-    rows = [
-        row
-        for _, row in caption_stream(
-            ScriptedEngine(fail_the_second).stream, [Job("b", ONE, lambda _: FRAMES)], ASKS, "run", two_stages=True
-        )
-    ]
+    engine = ScriptedEngine(fail_the_second)
+    rows = [row for _, row in rows_of(engine, [Job("b", ONE, lambda _: FRAMES)], two_stages=True)]
     assert [row["sample_index"] for row in rows if row["stage"] == 2] == [0, 0, 0]
 
 
 def test_batches_share_one_queue_and_frames_are_read_from_their_own() -> None:
-    engine = ThreadedEngine(say_the_seed, in_flight=4)
+    engine = ScriptedEngine(say_the_seed, backwards=2)
     jobs = [Job("a", ONE[:1], lambda _: FRAMES), Job("b", ONE[1:], lambda w: FRAMES if w == "w1" else "gone")]
-    rows = list(caption_stream(engine.stream, jobs, ASKS, "run"))
+    rows = list(rows_of(engine, jobs))
     assert sorted({(batch, str(row["window_id"]), str(row["status"])) for batch, row in rows}) == [
         ("a", "w0", "ok"),
         ("b", "w1", "ok"),
@@ -148,7 +145,7 @@ def enhance(
     jobs = [EnhanceJob("a", TASKS[:2], frames_of), EnhanceJob("b", TASKS[2:], frames_of)]
     made = list(
         enhance_stream(
-            engine.stream, jobs, enhance=EnhanceSettings(prompt_text="Rewrite.", max_output_tokens=9),
+            Dispatcher(engine), jobs, enhance=EnhanceSettings(prompt_text="Rewrite.", max_output_tokens=9),
             sampling=sampling or {}, run_id="run",
             clock=lambda: NOW,
         )
@@ -161,7 +158,7 @@ def enhance(
 
 
 def test_a_caption_is_rewritten_from_its_text() -> None:
-    engine = ScriptedEngine(say_the_seed, backwards=True)
+    engine = ScriptedEngine(say_the_seed, backwards=3)
     for row in enhance(engine):
         task = next(task for task in TASKS if task.candidate_id == row["candidate_id"])
         assert (row["text"], row["attempt"], row["status"]) == (f"seed {row['seed']}", task.attempt, "ok")

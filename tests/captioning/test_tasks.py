@@ -1,5 +1,7 @@
 """What is left to do, with which ids and seeds, and what an engine is asked word for word."""
 
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,8 +19,10 @@ from caption_assets.captioning.tasks import (
 )
 from caption_assets.engines.protocol import Completion, Message, PackedFrames
 from caption_assets.ids import CandidateId, RecipeId, WindowId
+from caption_assets.ledger.schema import CandidateRow
 from caption_assets.settings.groups import CaptionSettings
 from caption_assets.settings.prompts import CAPTION_PROMPTS, choose_prompt
+from tests.ledger.story import row_of
 
 W1, W2, RECIPE = WindowId("w1"), WindowId("w2"), RecipeId("r1")
 FRAMES = PackedFrames([b"jpeg"], [0.0], 8, 8)
@@ -64,15 +68,17 @@ def test_when_every_slot_is_answered_nothing_is_left_and_no_candidate_is_made_tw
     assert missing_slots(n, [*made, *((s.sample_index, s.attempt, "ok") for s in slots)]) == ()
 
 
-def row(window: str, index: int, status: str = "ok", attempt: int = 1, stage: int = 1) -> dict[str, object]:
+def row(window: str, index: int, status: str = "ok", attempt: int = 1, stage: int = 1) -> CandidateRow:
     text = f"{window} {index}" if status in ("ok", "truncated") else ""
     name = f"k-{window}-{index}-{attempt}-{stage}"
-    slot = {"window_id": window, "sample_index": index, "attempt": attempt, "stage": stage}
-    return {**slot, "candidate_id": name, "status": status, "text": text}
+    return row_of(
+        CandidateRow, candidate_id=name, window_id=window, sample_index=index, attempt=attempt, stage=stage,
+        status=status, text=text,
+    )  # fmt: skip
 
 
 def test_windows_that_failed_before_come_last() -> None:
-    made = [{"window_id": W1, "sample_index": 0, "attempt": 1, "status": "error", "stage": 1}]
+    made = [row("w1", 0, "error")]
     assert [task.window_id for task in first_stage_tasks({W1: RECIPE, W2: RECIPE}, made, 1)] == [W2, W1]
 
 
@@ -185,9 +191,10 @@ def test_a_prompt_of_your_own_wins_also_when_it_is_empty() -> None:
 
 
 def test_an_original_caption_is_a_candidate_whose_identity_is_its_text() -> None:
-    one, again, other = (original_row(W1, text, RECIPE, run, 0) for text, run in (("a", "x"), ("a", "y"), ("b", "x")))
-    assert one["candidate_id"] == again["candidate_id"] != other["candidate_id"]
-    assert (one["origin"], one["status"], one["text"], one["attempt"]) == ("original", "ok", "a", 1)
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    one, again, other = (original_row(W1, text, RECIPE, run, now) for text, run in (("a", "x"), ("a", "y"), ("b", "x")))
+    assert one.candidate_id == again.candidate_id != other.candidate_id
+    assert (one.origin, one.status, one.text, one.attempt) == ("original", "ok", "a", 1)
 
 
 SEEDS = [484150019, 3017455437, 3015375348, 3086192026]

@@ -10,12 +10,15 @@ import pytest
 from click.testing import CliRunner
 
 from caption_assets.cli.main import cli
+from caption_assets.ledger.database import Ledger
+from caption_assets.root import RootFolder
 from tests.cli.conftest import SAME, SETTINGS
 from tests.orchestration.running import Files, query, run_job, table
+from tests.video.films import make_film
 
 COMMANDS = (
     [], ["run"], ["status"], ["why"], ["reproduce"], ["retain"], ["plan"], ["export"], ["ledger"],
-    ["ledger", "rebuild"], ["ledger", "sql"], ["doctor"],
+    ["ledger", "sql"], ["ledger", "verify"], ["ledger", "backup"], ["ledger", "restore"], ["doctor"],
 )  # fmt: skip
 
 
@@ -41,7 +44,9 @@ def test_what_takes_settings_takes_engine_arguments_and_they_end_up_where_set_pu
         >= {"run", "plan", "retain"}
     )
     seen = []
-    monkeypatch.setattr("caption_assets.cli.run.run_batch", lambda *given, **_: seen.append(given[4].vllm_kwargs) or 0)
+    monkeypatch.setattr(
+        "caption_assets.cli.run.run_batch", lambda *given, **_: seen.append(given[4].caption.vllm_kwargs) or 0
+    )
     words = ["run", "x.mp4", "--engine-arg", "max-model-len=8192", "--set", "caption.vllm_kwargs.seed=1"]
     CliRunner().invoke(cli, [*words, "--engine-arg", "dtype=float16"])
     assert seen == [{"seed": 1, "max_model_len": 8192, "dtype": "float16"}]
@@ -49,8 +54,8 @@ def test_what_takes_settings_takes_engine_arguments_and_they_end_up_where_set_pu
 
 @pytest.mark.parametrize(
     "words",
-    [["status"], ["why", "w"], ["reproduce", "k"], ["retain", "--policy", "first"], ["plan"], ["ledger", "rebuild"],
-     ["ledger", "sql", "SELECT 1"], ["export", "--format", "jsonl", "--out", "out"]],
+    [["status"], ["why", "w"], ["reproduce", "k"], ["retain", "--policy", "first"], ["plan"], ["ledger", "verify"],
+     ["ledger", "backup", "out"], ["ledger", "sql", "SELECT 1"], ["export", "--format", "jsonl", "--out", "out"]],
     ids=" ".join,
 )  # fmt: skip
 def test_a_root_that_is_not_there_is_bad_usage_and_is_not_made(command, words):
@@ -229,18 +234,63 @@ def test_sql_says_what_is_wrong_in_a_statement(ask):
     assert "nowhere" in said.err and "Traceback" not in said.err
 
 
-def test_rebuild_makes_the_same_database_from_the_parts(change, root):
-    before = change("status", "--json").json
+def test_a_backup_makes_the_same_ledger_again_and_verify_finds_no_fault_in_it(change, root, tmp_path):
+    before, exported = change("status", "--json").json, (root / "exports" / "b" / "captions.jsonl").read_bytes()
+    saved = change("ledger", "backup", tmp_path / "saved", "--json")
+    assert (saved.status, saved.json["rows"]["caption_candidates"]) == (0, 24)
     (root / "ledger" / "ledger.duckdb").unlink()
-    said = change("ledger", "rebuild")
-    assert said.status == 0
-    assert dict(line.split() for line in said.out.splitlines()[1:])["caption_candidates"] == "24"
+    restored = change("ledger", "restore", tmp_path / "saved")
+    assert restored.status == 0
+    assert dict(line.split() for line in restored.out.splitlines()[1:])["caption_candidates"] == "24"
     assert change("status", "--json").json == before
-    part = next((root / "ledger" / "parts" / "previews" / "b").iterdir())
-    part.write_bytes(part.read_bytes()[:-9])
-    torn = change("ledger", "rebuild", "--json")
-    assert torn.status == 1
-    assert [*torn.json["unreadable"]] == [part.relative_to(root).as_posix()]
+    assert change("ledger", "verify").status == 0
+    assert change("export", "--format", "jsonl", "--out", tmp_path / "out").status == 0
+    assert (tmp_path / "out" / "b" / "captions.jsonl").read_bytes() == exported
+
+
+def test_a_backup_is_not_written_over_another_and_a_torn_one_is_named(change, tmp_path):
+    assert change("ledger", "backup", tmp_path / "saved").status == 0
+    again = change("ledger", "backup", tmp_path / "saved")
+    assert again.status == 1
+    assert "name a new folder" in again.err
+    torn = tmp_path / "saved" / "previews.parquet"
+    torn.write_bytes(torn.read_bytes()[:-9])
+    restored = change("ledger", "restore", tmp_path / "saved", "--json")
+    assert restored.status == 1
+    assert restored.json["rows"]["previews"] == 0
+    [sentence] = restored.json["unreadable"]
+    assert str(torn) in sentence
+
+
+def test_verify_ends_with_1_and_names_what_history_contradicts(change, root):
+    with Ledger(RootFolder.at(root)).session(writes=True) as session:
+        session.rows("UPDATE captions SET caption = 'another one' WHERE clip_path = 'a.mp4'")
+    said = change("ledger", "verify")
+    assert said.status == 1
+    assert "caption is 'another one' and should be" in said.out
+    assert change("ledger", "verify", "--json").json == said.out.splitlines()
+
+
+@pytest.mark.parametrize("old", ["rebuild", "compact"])
+def test_a_command_of_earlier_versions_says_what_replaces_it(change, old):
+    said = change("ledger", old)
+    assert said.status == 2
+    assert "`ledger verify`" in said.err and "`ledger restore DIR`" in said.err
+    assert old not in change("ledger", "--help").out
+
+
+def test_status_of_several_batches_has_totals_first_then_those_that_lack_something(change, root, tmp_path):
+    folder = tmp_path / "films"
+    folder.mkdir()
+    make_film(folder / "good.mp4", 30)
+    (folder / "bad.mp4").write_text("no video")
+    assert change("run", folder, "--batch", "c", "--json").status == 1
+    lines = change("status").out.splitlines()
+    assert [line for line in lines if line[:1].strip()] == ["all 2 batches", "c"]
+    assert lines[1].split() == ["files", "ok", "3"]
+    (root / "uploads" / "c" / "bad.mp4").unlink()
+    assert change("run", root / "uploads" / "c", "--json").status == 0
+    assert change("status").out.splitlines()[-1] == "every batch is complete"
 
 
 def test_doctor_says_what_this_machine_can_run(ask, command):

@@ -25,8 +25,7 @@ def test_a_person_keeps_another_caption_and_takes_that_back(change, root):
 
 
 def test_a_clip_that_is_taken_down_is_not_brought_back_by_a_run(change, root):
-    [clip] = query(root, "SELECT clip_id, window_id FROM captions JOIN batch_windows USING (clip_id, window_id) "
-                         "WHERE path = 'a.mp4'")  # fmt: skip
+    [clip] = query(root, "SELECT clip_id, window_id FROM captions WHERE clip_path = 'a.mp4'")
     upload = root / "uploads" / "b" / "a.mp4"
     content = upload.read_bytes()
     words = ("takedown", clip["clip_id"], "--by", "ann", "--reason", "the uploader asked", "--delete-bytes")

@@ -28,13 +28,18 @@ class Call:
 
 @dataclass
 class Reply:
-    """What is sent back. hang_s: seconds before anything is. cut: the connection breaks in the middle of the body."""
+    """What is sent back.
+
+    hang_s: seconds before anything is sent. cut: the connection breaks in the middle of the body.
+    trickle_s: seconds between the bytes of the body.
+    """
 
     status: int = 200
     payload: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     hang_s: float = 0.0
     cut: bool = False
+    trickle_s: float = 0.0
 
 
 def says(text: str | None, finish: object = "stop", **message: object) -> bytes:
@@ -147,6 +152,12 @@ class TestServer:
             writer.write(whole[: len(whole) - len(reply.payload) // 2 - 1])
             await writer.drain()
             return False
+        if reply.trickle_s:
+            for byte in whole:
+                writer.write(bytes([byte]))
+                await writer.drain()
+                await asyncio.sleep(reply.trickle_s)
+            return True
         writer.write(whole)
         await writer.drain()
         return True

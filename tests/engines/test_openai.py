@@ -9,19 +9,20 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from caption_assets.engines.openai.chat import Answer, Nonsense, is_vllm, read_answer
-from caption_assets.engines.openai.engine import READY_AHEAD, OpenAIEngine, identify
-from caption_assets.engines.openai.servers import Patience, Server, Servers, retry_after_s
+from caption_assets.engines.openai import identify, load, servers
+from caption_assets.engines.openai.chat import Nonsense, read_completion, vllm_models
+from caption_assets.engines.openai.engine import READY_AHEAD, OpenAIEngine
+from caption_assets.engines.openai.servers import FAILURES, REST_S, SLACK, Server, choose
 from caption_assets.engines.protocol import (
     Completion,
     EngineDied,
     EngineSpec,
     EngineUnavailable,
+    FinishReason,
     Message,
     PackedFrames,
     Request,
@@ -30,15 +31,14 @@ from caption_assets.settings.groups import CaptionSettings, OpenAISettings
 
 from .servers import Call, Reply, TestServer, refuses, repeat, says
 
-QUICK = Patience(backoff_s=0.01, backoff_max_s=0.05, pause_s=0.05, pause_max_s=0.2, down_s=1.0)
 FRAMES = PackedFrames([b"one", b"two", b"three"], [10.0, 10.52, 11.016], 8, 8)
-VLLM_PAGES = {"/v1/models": {"data": [{"id": "m", "owned_by": "vllm"}]}, "/version": {"version": "0.32.0"}}
+VLLM_PAGES = {"/v1/models": {"data": [{"id": "m", "owned_by": "vllm"}]}}
 KEY = "sk-this-must-never-be-seen"
 
 
 def spec(*servers: TestServer, model: str = "m", **options: Any) -> EngineSpec:
     urls = [server.url for server in servers]
-    settings: dict[str, Any] = {"timeout_s": 1.0, "max_concurrency": 8, "api_key_env": "TEST_KEY", **options}
+    settings: dict[str, Any] = {"timeout_s": 60.0, "max_concurrency": 8, "api_key_env": "TEST_KEY", **options}
     return EngineSpec(CaptionSettings(model=model), server=OpenAISettings(base_urls=urls, **settings))
 
 
@@ -52,11 +52,13 @@ def video_request(name: str = "a", seeds: Sequence[int] = (1,)) -> Request:
 
 
 @pytest.fixture
-def open_engine() -> Iterator[Callable[..., OpenAIEngine]]:
+def open_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[EngineSpec], OpenAIEngine]]:
+    """Open engines that leave failing servers alone for a moment only."""
+    monkeypatch.setattr(servers, "REST_S", 0.05)
     engines: list[OpenAIEngine] = []
 
-    def make(of: EngineSpec, patience: Patience = QUICK) -> OpenAIEngine:
-        engines.append(OpenAIEngine(of, patience, random.Random(1)))
+    def make(of: EngineSpec) -> OpenAIEngine:
+        engines.append(OpenAIEngine(of))
         return engines[-1]
 
     yield make
@@ -66,7 +68,7 @@ def open_engine() -> Iterator[Callable[..., OpenAIEngine]]:
 
 
 def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not true() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert true()
@@ -104,47 +106,50 @@ def faults(share: float, seed: int) -> Callable[[Call], Reply]:
     return answer
 
 
-def test_a_fifth_of_calls_going_wrong_loses_nothing(open_engine: Callable[..., OpenAIEngine]) -> None:
+def test_a_fifth_of_calls_going_wrong_loses_nothing(open_engine: Callable[[EngineSpec], OpenAIEngine]) -> None:
     with TestServer(faults(0.2, 1)) as one, TestServer(faults(0.2, 2)) as two:
-        engine = open_engine(spec(one, two, max_concurrency=16))
+        engine = open_engine(spec(one, two, max_concurrency=16, timeout_s=3.0, max_retries=20))
         asked = [text_request(f"window {i}", seeds=(2 * i, 2 * i + 1)) for i in range(200)]
         answers = list(engine.stream(asked))
         calls = [*one.calls, *two.calls]
     assert sorted((a.request_id, a.sample_index) for a in answers) == sorted(
         (r.request_id, i) for r in asked for i in (0, 1)
     )
-    assert {a.error for a in answers} == {None}, "seven tries are enough for one in five"
+    assert {a.error for a in answers} == {None}
     for answer in answers:
         request = next(r for r in asked if r.request_id == answer.request_id)
         assert answer.text == f"{request.request_id} #{request.seeds[answer.sample_index]}"
         assert (answer.finish_reason, answer.prompt_tokens, answer.output_tokens) == ("stop", 7, 3)
-        assert 0 < (answer.latency_ms or 0) < 1100
+        assert (answer.latency_ms or 0) > 0
     assert len(calls) > 450, "the faults did happen"
-    assert 2 * 16 >= one.most_busy + two.most_busy > 16, "both work at once"
+    assert max(one.most_busy, two.most_busy) <= 16
     assert min(len(one.calls), len(two.calls)) > 100
 
 
-def test_without_retries_every_request_ends_with_its_text_or_a_reason(open_engine: Callable[..., OpenAIEngine]) -> None:
+def test_without_retries_every_request_ends_with_its_text_or_a_reason(
+    open_engine: Callable[[EngineSpec], OpenAIEngine],
+) -> None:
     with TestServer(faults(0.2, 3)) as server:
-        answers = list(open_engine(spec(server, max_retries=0)).stream(text_request(f"w{i}") for i in range(100)))
+        engine = open_engine(spec(server, max_retries=0, timeout_s=3.0))
+        answers = list(engine.stream(text_request(f"w{i}") for i in range(100)))
     failed = [answer for answer in answers if answer.finish_reason == "error"]
-    assert len(answers) == 100
-    assert 5 < len(failed) < 45
+    assert len(answers) == len(server.calls) == 100
+    assert 5 < len(failed) < 100
     for answer in failed:
         assert answer.text == ""
-        assert f"gave up after 1 tries; the last one: {server.url}" in str(answer.error)
+        assert str(answer.error).startswith(server.url), "no word about retries"
     seen = " ".join(str(answer.error) for answer in failed)
     for reason in (
         "answered 429: slow down",
         "answered 500: oops",
-        "no answer within 1 seconds",
-        "connection broke",
+        "gave no answer within 3 seconds",
+        "broke the connection",
         "nonsense",
     ):
         assert reason in seen
 
 
-def test_no_more_is_in_flight_or_pulled_than_allowed(open_engine: Callable[..., OpenAIEngine]) -> None:
+def test_no_more_is_in_flight_or_pulled_than_allowed(open_engine: Callable[[EngineSpec], OpenAIEngine]) -> None:
     under_way: list[int] = []
 
     def source() -> Iterator[Request]:
@@ -159,14 +164,16 @@ def test_no_more_is_in_flight_or_pulled_than_allowed(open_engine: Callable[..., 
     assert 4 + READY_AHEAD <= max(under_way) <= 4 + READY_AHEAD + 4
 
 
-def test_windows_in_flight_can_be_fewer(open_engine: Callable[..., OpenAIEngine]) -> None:
+def test_windows_in_flight_can_be_fewer(open_engine: Callable[[EngineSpec], OpenAIEngine]) -> None:
     with TestServer(lambda call: replace(repeat(call), hang_s=0.02)) as server:
         engine = open_engine(replace(spec(server), stage=CaptionSettings(model="m", caption_batch_size=2)))
         assert len(list(engine.stream(text_request(f"w{i}", seeds=(1, 2)) for i in range(8)))) == 16
     assert server.most_busy == 4
 
 
-def test_what_is_refused_for_itself_is_told_once_in_the_servers_words(open_engine: Callable[..., OpenAIEngine]) -> None:
+def test_what_is_refused_for_itself_is_told_once_in_the_servers_words(
+    open_engine: Callable[[EngineSpec], OpenAIEngine],
+) -> None:
     def answer(call: Call) -> Reply:
         return Reply(400, refuses("top_k must be -1 or more")) if call.prompt == "bad" else repeat(call)
 
@@ -179,7 +186,9 @@ def test_what_is_refused_for_itself_is_told_once_in_the_servers_words(open_engin
     assert len(server.calls) == 3
 
 
-def test_a_request_that_always_breaks_the_server_costs_itself(open_engine: Callable[..., OpenAIEngine]) -> None:
+def test_a_request_that_always_breaks_the_server_costs_itself(
+    open_engine: Callable[[EngineSpec], OpenAIEngine],
+) -> None:
     def answer(call: Call) -> Reply:
         return Reply(500, refuses("CUDA error")) if call.prompt == "poison" else replace(repeat(call), hang_s=0.01)
 
@@ -190,7 +199,36 @@ def test_a_request_that_always_breaks_the_server_costs_itself(open_engine: Calla
     assert sum(answer.error is None for answer in answers.values()) == 80
 
 
-def test_a_server_is_left_alone_for_as_long_as_it_asks(open_engine: Callable[..., OpenAIEngine]) -> None:
+def test_a_retry_goes_to_another_server(open_engine: Callable[[EngineSpec], OpenAIEngine]) -> None:
+    def fails_first(call: Call) -> Reply:
+        return Reply(500, b"oops") if len(one.calls) + len(two.calls) == 1 else repeat(call)
+
+    with TestServer(fails_first) as one, TestServer(fails_first) as two:
+        assert [a.text for a in open_engine(spec(one, two)).stream([text_request("a")])] == ["a #1"]
+    assert len(one.calls) == len(two.calls) == 1
+
+
+def test_the_candidates_of_a_request_share_a_session_and_a_server(
+    open_engine: Callable[[EngineSpec], OpenAIEngine],
+) -> None:
+    with TestServer() as one, TestServer() as two:
+        engine = open_engine(spec(one, two))
+        list(engine.stream(text_request(f"w{i}", seeds=(1, 2, 3, 4)) for i in range(20)))
+    sessions = [sorted(call.headers["x-session-id"] for call in server.calls) for server in (one, two)]
+    assert sorted(sessions[0] + sessions[1]) == sorted(4 * [f"w{i}" for i in range(20)])
+    assert not set(sessions[0]) & set(sessions[1])
+    assert sessions[0]
+    assert sessions[1]
+
+
+def test_a_server_that_never_finishes_an_answer_is_given_up(open_engine: Callable[[EngineSpec], OpenAIEngine]) -> None:
+    """A byte now and then keeps a connection alive: the limit holds for the whole answer."""
+    with TestServer(lambda call: replace(repeat(call), trickle_s=0.2)) as server:
+        [answer] = open_engine(spec(server, max_retries=0, timeout_s=1.0)).stream([text_request("a")])
+    assert answer.error == f"{server.url} gave no answer within 1 seconds"
+
+
+def test_a_server_is_left_alone_for_as_long_as_it_asks(open_engine: Callable[[EngineSpec], OpenAIEngine]) -> None:
     def answer(call: Call) -> Reply:
         return repeat(call) if len(server.calls) > 1 else Reply(429, refuses("later"), {"Retry-After": "0.4"})
 
@@ -199,7 +237,7 @@ def test_a_server_is_left_alone_for_as_long_as_it_asks(open_engine: Callable[...
     assert server.calls[1].at - server.calls[0].at >= 0.4
 
 
-def test_a_server_that_asks_for_time_is_passed_over(open_engine: Callable[..., OpenAIEngine]) -> None:
+def test_a_server_that_asks_for_time_is_passed_over(open_engine: Callable[[EngineSpec], OpenAIEngine]) -> None:
     with TestServer(lambda _: Reply(429, b"", {"Retry-After": "60"})) as busy, TestServer() as free:
         answers = list(open_engine(spec(busy, free)).stream(text_request(f"w{i}") for i in range(20)))
     assert {answer.error for answer in answers} == {None}
@@ -207,29 +245,38 @@ def test_a_server_that_asks_for_time_is_passed_over(open_engine: Callable[..., O
     assert len(free.calls) == 20
 
 
-def test_a_broken_server_is_hardly_asked_until_it_recovers(open_engine: Callable[..., OpenAIEngine]) -> None:
+def test_a_broken_server_gets_one_attempt_at_a_time_until_it_recovers(
+    open_engine: Callable[[EngineSpec], OpenAIEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "REST_S", 0.5)
     recovered = threading.Event()
+    at_once: list[int] = []
 
     def answer(call: Call) -> Reply:
-        return repeat(call) if recovered.is_set() else Reply(500, b"down")
+        if recovered.is_set():
+            return repeat(call)
+        at_once.append(sick.busy)
+        return Reply(500, b"down", hang_s=0.01)
 
     def requests() -> Iterator[Request]:
         for i in range(300):
             if i == 150:
-                asked_while_down.append(len(sick.calls))
                 recovered.set()
             yield text_request(f"w{i}")
 
-    asked_while_down: list[int] = []
     with TestServer(answer) as sick, TestServer(lambda call: replace(repeat(call), hang_s=0.01)) as well:
         answers = list(open_engine(spec(sick, well, max_concurrency=4)).stream(requests()))
     assert {answer.error for answer in answers} == {None}
     assert len(answers) == 300
-    assert 5 <= asked_while_down[0] <= 20, "five failures open the breaker, then only probes"
-    assert len(sick.calls) > asked_while_down[0] + 50, "it has its share again"
+    assert len(at_once) >= FAILURES
+    assert not [others for others in at_once[FAILURES + 3 :] if others > 1]
+    assert len(sick.calls) > len(at_once) + 30, "it has its share again"
 
 
-def test_the_engine_gives_up_when_no_server_is_left(open_engine: Callable[..., OpenAIEngine]) -> None:
+def test_the_engine_gives_up_when_no_server_is_left(
+    open_engine: Callable[[EngineSpec], OpenAIEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "DOWN_S", 1.0)
     with TestServer() as server:
         gone = server.url
     with TestServer(lambda _: Reply(503, refuses("no worker"))) as ill:
@@ -237,24 +284,24 @@ def test_the_engine_gives_up_when_no_server_is_left(open_engine: Callable[..., O
         started = time.monotonic()
         with pytest.raises(EngineUnavailable) as died:
             list(open_engine(of).stream(map(text_request, "ab")))
-    assert 1.0 <= time.monotonic() - started < 10
-    assert f"{gone}: cannot be reached" in str(died.value)
-    assert "503: no worker" in str(died.value)
+    assert time.monotonic() - started >= 1.0
+    assert f"{gone} cannot be reached" in str(died.value)
+    assert f"{ill.url} answered 503: no worker" in str(died.value)
 
 
-def test_a_server_that_comes_back_in_time_costs_no_request(open_engine: Callable[..., OpenAIEngine]) -> None:
+def test_a_server_that_comes_back_in_time_costs_no_request(open_engine: Callable[[EngineSpec], OpenAIEngine]) -> None:
     """Refused connections use up no retries: nothing was sent."""
     with TestServer() as server:
         port = server.port
     back = TestServer()
-    engine = open_engine(spec(server, max_retries=0), replace(QUICK, down_s=20))
+    engine = open_engine(spec(server, max_retries=0))
     answers: list[Completion] = []
     asking = threading.Thread(target=lambda: answers.extend(engine.stream(map(text_request, "abcdef"))))
     asking.start()
-    time.sleep(0.5)
+    wait_until(lambda: engine._servers._servers[0].failures > FAILURES)
     back._listen = lambda: _listen_at(back, port)  # type: ignore[method-assign]
     with back:
-        asking.join(10)
+        asking.join(60)
     assert sorted(answer.text for answer in answers) == [f"{name} #1" for name in "abcdef"]
 
 
@@ -270,7 +317,7 @@ async def _listen_at(server: TestServer, port: int) -> int:
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refused_key_stops_everything_and_says_which_variable(
-    status: int, open_engine: Callable[..., OpenAIEngine], monkeypatch: pytest.MonkeyPatch
+    status: int, open_engine: Callable[[EngineSpec], OpenAIEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with TestServer(lambda _: Reply(status, refuses("no access"))) as server:
         with pytest.raises(EngineUnavailable, match=r"there is no key: set TEST_KEY .*no access"):
@@ -280,7 +327,9 @@ def test_a_refused_key_stops_everything_and_says_which_variable(
             list(open_engine(spec(server)).stream(map(text_request, "abc")))
 
 
-def test_a_server_that_forbids_one_request_only_is_no_reason_to_stop(open_engine: Callable[..., OpenAIEngine]) -> None:
+def test_a_server_that_forbids_one_request_only_is_no_reason_to_stop(
+    open_engine: Callable[[EngineSpec], OpenAIEngine],
+) -> None:
     def answer(call: Call) -> Reply:
         return Reply(403, refuses("moderated")) if call.prompt == "b" else repeat(call)
 
@@ -294,7 +343,7 @@ def test_a_server_that_forbids_one_request_only_is_no_reason_to_stop(open_engine
 
 
 def test_the_key_is_sent_and_nowhere_told(
-    open_engine: Callable[..., OpenAIEngine], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    open_engine: Callable[[EngineSpec], OpenAIEngine], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Servers that repeat the key, in errors, in nonsense, cut in half where an excerpt ends."""
     monkeypatch.setenv("TEST_KEY", KEY)
@@ -313,8 +362,7 @@ def test_the_key_is_sent_and_nowhere_told(
 
     told: list[str] = []
     with TestServer(answer) as server:
-        # All of it is bad: on a busy machine that takes longer than an engine of tests waits for a good answer.
-        engine = open_engine(spec(server, max_retries=1, max_concurrency=1), replace(QUICK, down_s=60.0))
+        engine = open_engine(spec(server, max_retries=1, max_concurrency=1))
         told += [repr(a) for a in engine.stream(map(text_request, ("wrong", "ill", "mad", "cut", "odd")))]
         try:
             list(engine.stream([text_request("last")]))
@@ -327,8 +375,27 @@ def test_the_key_is_sent_and_nowhere_told(
         assert not [line for line in told if part in line]
 
 
+def test_a_broken_answer_is_quoted_without_the_key(
+    open_engine: Callable[[EngineSpec], OpenAIEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_KEY", KEY)
+    with TestServer(lambda _: Reply(headers={"no header": KEY})) as server:
+        [answer] = open_engine(spec(server, max_retries=0)).stream([text_request("a")])
+    assert str(answer.error).startswith(f"{server.url} broke the connection: illegal header line")
+    assert KEY not in str(answer.error)
+
+
+def test_only_the_key_that_the_settings_name_is_sent(
+    open_engine: Callable[[EngineSpec], OpenAIEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with TestServer(pages=VLLM_PAGES) as server:
+        assert [a.error for a in open_engine(spec(server)).stream([text_request("a")])] == [None]
+    assert "authorization" not in server.calls[0].headers
+
+
 def test_the_key_does_not_follow_where_a_server_points(
-    open_engine: Callable[..., OpenAIEngine], monkeypatch: pytest.MonkeyPatch
+    open_engine: Callable[[EngineSpec], OpenAIEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TEST_KEY", KEY)
     with (
@@ -344,7 +411,7 @@ def test_the_key_does_not_follow_where_a_server_points(
 def test_an_address_with_a_password_is_refused_without_repeating_it(url: str) -> None:
     of = EngineSpec(CaptionSettings(model="m"), server=OpenAISettings.model_construct(base_urls=[url]))
     with pytest.raises(EngineUnavailable, match="OPENAI_API_KEY") as refused:
-        OpenAIEngine(of)
+        load(of)
     assert "secret" not in str(refused.value)
 
 
@@ -370,52 +437,37 @@ def test_the_identity_is_known_without_a_server_and_makes_the_same_engine_again(
 # streams
 
 
-def test_closing_the_stream_hangs_up_and_the_engine_goes_on(open_engine: Callable[..., OpenAIEngine]) -> None:
+def test_closing_the_stream_hangs_up_and_the_engine_goes_on(open_engine: Callable[[EngineSpec], OpenAIEngine]) -> None:
     def answer(call: Call) -> Reply:
-        return replace(repeat(call), hang_s=0.0 if call.prompt in ("w0", "later") else 20.0)
+        return replace(repeat(call), hang_s=0.0 if call.prompt in ("w0", "later") else 600.0)
 
     with TestServer(answer) as server:
-        engine = open_engine(spec(server, timeout_s=30))
+        engine = open_engine(spec(server, timeout_s=600.0))
         stream = engine.stream(text_request(f"w{i}") for i in range(100))
         assert next(stream).text == "w0 #1"
         wait_until(lambda: server.busy == 8)
-        started = time.monotonic()
         stream.close()  # type: ignore[attr-defined]
-        assert time.monotonic() - started < 5
         wait_until(lambda: server.busy == 0)
         assert {call.prompt for call in server.calls if not call.hung_up} == {"w0"}
         assert len(server.calls) == 9
         assert [a.text for a in engine.stream([text_request("later")])] == ["later #1"]
 
 
-def test_closing_the_engine_ends_a_stream(open_engine: Callable[..., OpenAIEngine]) -> None:
-    with TestServer(lambda call: replace(repeat(call), hang_s=20)) as server:
-        engine = open_engine(spec(server, timeout_s=30))
-        threading.Timer(0.3, engine.close).start()
+def test_closing_the_engine_ends_a_stream(open_engine: Callable[[EngineSpec], OpenAIEngine]) -> None:
+    def close() -> None:
+        wait_until(lambda: server.busy == 1)
+        engine.close()
+
+    with TestServer(lambda call: replace(repeat(call), hang_s=600.0)) as server:
+        engine = open_engine(spec(server, timeout_s=600.0))
+        closing = threading.Thread(target=close)
+        closing.start()
         with pytest.raises(EngineDied, match="closed"):
             list(engine.stream([text_request("a")]))
+        closing.join()
 
 
-def test_a_source_that_has_nothing_yet_is_asked_again_after_the_next_answer(
-    open_engine: Callable[..., OpenAIEngine],
-) -> None:
-    ready = [text_request("first"), None, text_request("second"), None, text_request("third")]
-    answered: list[str] = []
-    pulled_after: list[int] = []
-
-    def source() -> Iterator[Request | None]:
-        for item in ready:
-            pulled_after.append(len(answered))
-            yield item
-
-    with TestServer() as server:
-        for answer in open_engine(spec(server)).stream(source()):
-            answered.append(answer.text)
-    assert answered == ["first #1", "second #1", "third #1"]
-    assert pulled_after == [0, 0, 1, 1, 2]
-
-
-def test_a_fault_of_the_source_reaches_the_caller(open_engine: Callable[..., OpenAIEngine]) -> None:
+def test_a_fault_of_the_source_reaches_the_caller(open_engine: Callable[[EngineSpec], OpenAIEngine]) -> None:
     def source() -> Iterator[Request]:
         yield text_request("a")
         raise KeyError("frames")
@@ -427,7 +479,9 @@ def test_a_fault_of_the_source_reaches_the_caller(open_engine: Callable[..., Ope
 # bodies
 
 
-def test_frames_travel_to_vllm_as_one_video_with_their_true_times(open_engine: Callable[..., OpenAIEngine]) -> None:
+def test_frames_travel_to_vllm_as_one_video_with_their_true_times(
+    open_engine: Callable[[EngineSpec], OpenAIEngine],
+) -> None:
     with TestServer(pages=VLLM_PAGES) as server:
         list(open_engine(spec(server)).stream([video_request("a", seeds=(5, 6)), video_request("b", seeds=(7,))]))
     bodies = sorted((call.body for call in server.calls), key=lambda body: int(body["seed"]))
@@ -461,10 +515,10 @@ def test_frames_travel_to_vllm_as_one_video_with_their_true_times(open_engine: C
         },
         "mm_processor_kwargs": {"do_resize": False},
     }
-    assert sorted(server.pages_read) == ["/v1/models", "/version"], "asked once"
+    assert server.pages_read == ["/v1/models"], "asked once"
 
 
-def test_frames_travel_to_others_as_images_after_their_times(open_engine: Callable[..., OpenAIEngine]) -> None:
+def test_frames_travel_to_others_as_images_after_their_times(open_engine: Callable[[EngineSpec], OpenAIEngine]) -> None:
     with TestServer(pages={"/v1/models": {"data": [{"id": "m", "owned_by": "sglang"}]}}) as server:
         list(open_engine(spec(server)).stream([video_request()]))
     shown = server.calls[0].body["messages"][1]["content"]
@@ -486,7 +540,7 @@ def _without_trust(call: Call) -> Reply:
 
 
 def test_a_vllm_that_takes_no_times_gets_images_and_a_warning(
-    open_engine: Callable[..., OpenAIEngine], caplog: pytest.LogCaptureFixture
+    open_engine: Callable[[EngineSpec], OpenAIEngine], caplog: pytest.LogCaptureFixture
 ) -> None:
     with TestServer(_without_trust, VLLM_PAGES) as server:
         answers = list(open_engine(spec(server, max_retries=0)).stream(map(video_request, "abc")))
@@ -496,14 +550,16 @@ def test_a_vllm_that_takes_no_times_gets_images_and_a_warning(
     assert "--trust-request-mm-kwargs" in warnings[0]
 
 
-def test_video_that_was_asked_for_is_never_sent_as_images(open_engine: Callable[..., OpenAIEngine]) -> None:
+def test_video_that_was_asked_for_is_never_sent_as_images(open_engine: Callable[[EngineSpec], OpenAIEngine]) -> None:
     with TestServer(_without_trust) as server:
         answer = next(iter(open_engine(spec(server, frames_as="video")).stream([video_request()])))
     assert "--trust-request-mm-kwargs" in str(answer.error)
     assert server.pages_read == []
 
 
-def test_a_server_that_wants_the_newer_name_of_the_limit_gets_it(open_engine: Callable[..., OpenAIEngine]) -> None:
+def test_a_server_that_wants_the_newer_name_of_the_limit_gets_it(
+    open_engine: Callable[[EngineSpec], OpenAIEngine],
+) -> None:
     def answer(call: Call) -> Reply:
         if "max_tokens" in call.body:
             return Reply(400, refuses("Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."))
@@ -515,13 +571,15 @@ def test_a_server_that_wants_the_newer_name_of_the_limit_gets_it(open_engine: Ca
     assert [call.body.get("max_completion_tokens") for call in server.calls] == [None, 50, 50, 50]
 
 
-def test_a_model_that_is_not_served_is_told_before_anything_is_sent(open_engine: Callable[..., OpenAIEngine]) -> None:
+def test_a_model_that_is_not_served_is_told_before_anything_is_sent(
+    open_engine: Callable[[EngineSpec], OpenAIEngine],
+) -> None:
     with TestServer(pages=VLLM_PAGES) as server, pytest.raises(EngineUnavailable, match="serves m, not 'Qwen/other'"):
         list(open_engine(spec(server, model="Qwen/other")).stream([video_request()]))
     assert server.calls == []
 
 
-def test_an_address_that_is_none_is_told(open_engine: Callable[..., OpenAIEngine]) -> None:
+def test_an_address_that_is_none_is_told(open_engine: Callable[[EngineSpec], OpenAIEngine]) -> None:
     told = pytest.raises(EngineUnavailable, match=r"404: the server does not know the model 'm'.*/v1.*Not Found")
     with TestServer(lambda _: Reply(404, b'{"detail": "Not Found"}')) as server, told:
         list(open_engine(spec(server)).stream([text_request("a")]))
@@ -530,26 +588,32 @@ def test_an_address_that_is_none_is_told(open_engine: Callable[..., OpenAIEngine
 # answers
 
 
+def completion(
+    text: str, finish_reason: FinishReason, refusal: bool, reasoning: str | None, read: int | None, written: int | None
+) -> Completion:
+    return Completion("", 0, text, finish_reason, read, written, reasoning=reasoning, refusal=refusal)
+
+
 @pytest.mark.parametrize(
     ("payload", "expected"),
     [
-        (says("A dog."), Answer("A dog.", "stop", False, None, 7, 3)),
-        (says("A do", "length"), Answer("A do", "length", False, None, 7, 3)),
-        (says("", "stop"), Answer("", "stop", False, None, 7, 3)),
-        (says(None, refusal="I cannot."), Answer("I cannot.", "stop", True, None, 7, 3)),
-        (says("A d", "content_filter"), Answer("A d", "stop", True, None, 7, 3)),
-        (says("Hm.</think>A dog."), Answer("A dog.", "stop", False, "Hm.", 7, 3)),
-        (says("A dog.", reasoning_content="Hm."), Answer("A dog.", "stop", False, "Hm.", 7, 3)),
-        (says(None, "length", reasoning="Hm"), Answer("", "length", False, "Hm", 7, 3)),
-        (says([{"type": "text", "text": 'A "d\\og".'}]), Answer('A "d\\og".', "stop", False, None, 7, 3)),  # type: ignore[arg-type]
+        (says("A dog."), completion("A dog.", "stop", False, None, 7, 3)),
+        (says("A do", "length"), completion("A do", "length", False, None, 7, 3)),
+        (says("", "stop"), completion("", "stop", False, None, 7, 3)),
+        (says(None, refusal="I cannot."), completion("I cannot.", "stop", True, None, 7, 3)),
+        (says("A d", "content_filter"), completion("A d", "stop", True, None, 7, 3)),
+        (says("Hm.</think>A dog."), completion("A dog.", "stop", False, "Hm.", 7, 3)),
+        (says("A dog.", reasoning_content="Hm."), completion("A dog.", "stop", False, "Hm.", 7, 3)),
+        (says(None, "length", reasoning="Hm"), completion("", "length", False, "Hm", 7, 3)),
+        (says([{"type": "text", "text": 'A "d\\og".'}]), completion('A "d\\og".', "stop", False, None, 7, 3)),  # type: ignore[arg-type]
         (
             b'{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}],"usage":{"prompt_tokens":"7"}}',
-            Answer("a", "stop", False, None, None, None),
+            completion("a", "stop", False, None, None, None),
         ),
     ],
 )
-def test_answers_are_read(payload: bytes, expected: Answer) -> None:
-    assert read_answer(payload) == expected
+def test_answers_are_read(payload: bytes, expected: Completion) -> None:
+    assert read_completion(payload) == expected
 
 
 @pytest.mark.parametrize(
@@ -557,68 +621,68 @@ def test_answers_are_read(payload: bytes, expected: Answer) -> None:
 )
 def test_nonsense_is_told_from_answers(payload: bytes) -> None:
     with pytest.raises(Nonsense):
-        read_answer(payload)
+        read_completion(payload)
+
+
+def test_half_a_character_does_not_spoil_a_request_or_an_answer(
+    open_engine: Callable[[EngineSpec], OpenAIEngine],
+) -> None:
+    with TestServer() as server:
+        asked = replace(text_request("a"), messages=(Message("user", "half \ud83d"),))
+        assert [a.text for a in open_engine(spec(server)).stream([asked])] == ["half \ud83d #1"]
 
 
 def test_vllm_is_recognized() -> None:
-    assert is_vllm({"data": [{"id": "m", "owned_by": "vllm"}]}, None)
-    assert is_vllm({"data": [{"id": "m"}]}, {"version": "0.25.0"})
-    assert not is_vllm({"data": [{"id": "m", "owned_by": "openai"}]}, {"version": "1"})
-    assert not is_vllm(None, None)
-    assert not is_vllm("nonsense", ["nonsense"])
+    def page(*owners: str) -> bytes:
+        return json.dumps({"data": [{"id": f"m{i}", "owned_by": owner} for i, owner in enumerate(owners)]}).encode()
+
+    assert vllm_models(page("vllm", "vllm")) == ["m0", "m1"]
+    for other in (page("openai"), page(), b"", b"null", b"[]", b'{"data": [{"id": "m"}]}', b'{"data": ["vllm"]}'):
+        assert vllm_models(other) is None
 
 
-# whose turn it is
+# which server
 
 
-def test_a_breaker_opens_lets_one_probe_through_and_waits_longer_each_time() -> None:
-    servers = Servers([Server("a")], Patience(failures=2, pause_s=1, pause_max_s=3, down_s=100))
-    a = servers.all[0]
-    for now in (0.0, 0.1):
-        assert servers.take(now) is a
-        servers.failed(a, now, "500")
-    for opened, pause in ((0.1, 1), (1.1, 2), (3.1, 3), (6.1, 3)):
-        assert servers.take(opened + pause - 0.01) is None
-        assert servers.take(opened + pause) is a
-        assert servers.take(opened + pause) is None, "one probe at a time"
-        servers.failed(a, opened + pause, "500")
-    assert servers.down_since == 0.1
-    assert not servers.all_down(100)
-    assert servers.all_down(100.1)
-    assert servers.take(20) is a
-    servers.succeeded(a)
-    assert servers.down_since is None
-    assert [servers.take(20), servers.take(20)] == [a, a], "closed"
+def test_a_failing_server_rests_and_gets_one_attempt_at_a_time() -> None:
+    server = Server("a")
+    for _ in range(FAILURES):
+        assert server.is_ready(0.0)
+        server.fails("500", 0.0)
+    assert (server.failing_since, server.is_ready(REST_S - 0.01), server.is_ready(REST_S)) == (0.0, False, True)
+    server.probing = True
+    assert not server.is_ready(REST_S)
+    server.probing = False
+    server.fails("500", REST_S)
+    assert (server.failing_since, server.is_ready(REST_S), server.is_ready(2 * REST_S)) == (0.0, False, True)
+    server.works()
+    assert server.failing_since is None
+    server.fails("500", 2 * REST_S)
+    assert server.is_ready(2 * REST_S), "one failure is none"
 
 
-def test_servers_take_turns_and_the_least_busy_comes_first() -> None:
-    servers = Servers([Server("a"), Server("b"), Server("c")], Patience())
-    taken = [servers.take(0) for _ in range(5)]
-    assert [server.url for server in taken if server] == ["a", "b", "c", "a", "b"]
-    servers.succeeded(servers.all[0])
-    servers.succeeded(servers.all[0])
-    assert [server.url for server in (servers.take(0), servers.take(0)) if server] == ["a", "c"]
+def test_a_session_keeps_its_server_and_a_retry_goes_to_another() -> None:
+    three = [Server(url) for url in "abc"]
+    sessions = [f"w{i}" for i in range(300)]
+    homes = {session: choose(three, session, 0, 0.0) for session in sessions}
+    shares = [sum(home is server for home in homes.values()) for server in three]
+    assert min(shares) > 70
+    for session, home in homes.items():
+        assert {choose(three, session, retry, 0.0).url for retry in range(3)} == set("abc")  # type: ignore[union-attr]
+        assert choose(three, session, 3, 0.0) is home
+    three[0].rests_until = 1.0
+    for session, home in homes.items():
+        now = choose(three, session, 0, 0.0)
+        assert now is home if home is not three[0] else now in three[1:]
+    assert {session: choose(three, session, 0, 1.0) for session in sessions} == homes
 
 
-def test_one_server_that_is_down_does_not_end_the_engine() -> None:
-    servers = Servers([Server("a"), Server("b")], Patience(failures=1, down_s=1))
-    a = servers.take(0)
-    assert a
-    servers.failed(a, 0, "refused")
-    assert not servers.all_down(1000)
-
-
-def test_retry_after_is_read_as_seconds_or_as_a_date() -> None:
-    now = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
-    assert retry_after_s("2.5", now) == 2.5
-    assert retry_after_s("Sat, 21 Nov 2026 12:00:30 GMT", now) == 30
-    assert retry_after_s("Sat, 21 Nov 2026 11:00:00 GMT", now) == 0
-    assert [retry_after_s(header, now) for header in (None, "soon", "nan", "-3")] == [None, None, None, 0]
-
-
-def test_pauses_grow_and_are_drawn() -> None:
-    patience, draw = Patience(backoff_s=1, backoff_max_s=8), random.Random(0)
-    for retry, longest in ((1, 1), (2, 2), (4, 8), (9, 8)):
-        pauses = [patience.backoff(retry, draw) for _ in range(200)]
-        assert longest / 2 <= min(pauses) < 0.6 * longest
-        assert 0.9 * longest < max(pauses) <= longest
+def test_a_server_that_is_much_busier_than_others_gets_no_more() -> None:
+    busy, idle = two = [Server("a", in_flight=2 * SLACK + 1), Server("b")]
+    assert {choose(two, f"w{i}", 0, 0.0).url for i in range(50)} == {"b"}  # type: ignore[union-attr]
+    busy.in_flight -= 1
+    assert {choose(two, f"w{i}", 0, 0.0).url for i in range(50)} == {"a", "b"}  # type: ignore[union-attr]
+    idle.rests_until = 1.0
+    assert choose(two, "w0", 0, 0.0) is busy
+    busy.rests_until = 1.0
+    assert choose(two, "w0", 0, 0.0) is None

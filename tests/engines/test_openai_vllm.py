@@ -186,7 +186,7 @@ def test_what_does_not_fit_is_told_in_vllms_words_and_costs_itself(engine: OpenA
 def test_a_wrong_key_and_a_wrong_model_are_told(
     served: Served, engine: OpenAIEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrong_model = OpenAIEngine(replace(served.spec(), model="Qwen/Qwen3-VL-8B-Instruct"))
+    wrong_model = OpenAIEngine(replace(served.spec(), stage=CaptionSettings(model="Qwen/Qwen3-VL-8B-Instruct")))
     monkeypatch.setenv("TEST_VLLM_KEY", "sk-wrong-wrong")
     wrong_key = OpenAIEngine(served.spec())
     for opened, words in (

@@ -13,6 +13,7 @@ import pytest
 import simplejpeg
 
 from caption_assets.engines import signal as signal_module
+from caption_assets.engines.dispatcher import stream
 from caption_assets.engines.measure import (
     Camera,
     ColourShare,
@@ -72,11 +73,11 @@ def request(
 
 
 def answers(*requests: Request) -> list[Completion]:
-    return list(SignalEngine().stream(requests))
+    return list(stream(SignalEngine(), requests))
 
 
 def text_of(purpose: str, frames: PackedFrames, seed: int, messages: Sequence[Message] = (PROMPT,)) -> str:
-    return next(ENGINE.stream([request(purpose, frames, (seed,), messages)])).text
+    return next(stream(ENGINE, [request(purpose, frames, (seed,), messages)])).text
 
 
 def seeds_of(name: str, count: int) -> list[int]:
@@ -299,26 +300,10 @@ def test_a_window_is_measured_once_for_all_its_purposes_and_seeds(monkeypatch: p
     monkeypatch.setattr(signal_module, "measure_window", counted)
     purposes = ("caption", "refine", "enhance")
     engine = SignalEngine()
-    list(engine.stream([request(purpose, small_frames(), (1, 2, 3)) for purpose in purposes]))
+    list(stream(engine, [request(purpose, small_frames(), (1, 2, 3)) for purpose in purposes]))
     assert len(calls) == 1
-    list(engine.stream([request("caption", small_frames(grey=91))]))
+    list(stream(engine, [request("caption", small_frames(grey=91))]))
     assert len(calls) == 2
     engine.close()
-    list(engine.stream([request("caption", small_frames())]))
+    list(stream(engine, [request("caption", small_frames())]))
     assert len(calls) == 3
-
-
-def test_requests_are_pulled_one_at_a_time() -> None:
-    pulled: list[int] = []
-
-    def endless() -> Iterator[Request]:
-        while True:
-            pulled.append(1)
-            yield request(frames=small_frames(), seeds=(1, 2))
-
-    stream = SignalEngine().stream(endless())
-    next(stream)
-    next(stream)
-    assert len(pulled) == 1
-    next(stream)
-    assert len(pulled) == 2

@@ -7,6 +7,7 @@ import pytest
 
 from caption_assets.captioning.drift import check_drift
 from caption_assets.captioning.enhancing import EnhanceTask, enhance_request
+from caption_assets.engines.dispatcher import stream
 from caption_assets.engines.protocol import EngineSpec
 from caption_assets.engines.transformers import TransformersEngine
 from caption_assets.ids import CandidateId, RecipeId, WindowId
@@ -34,8 +35,8 @@ def test_captions_are_enhanced_in_real_sentences_that_the_drift_check_can_judge(
             enhance = EnhanceSettings(prompt_text=prompt, max_output_tokens=40)
             task = EnhanceTask(CandidateId(f"k{position}"), WindowId("w"), RecipeId(prompt), caption, attempt=1)
             asked[task.task_id] = (caption, enhance_request(task, enhance, sampling, None))
-    answers = list(engine.stream(request for _, request in asked.values()))
-    again = next(iter(engine.stream([asked[answers[-1].request_id][1]])))
+    answers = list(stream(engine, (request for _, request in asked.values())))
+    again = next(stream(engine, [asked[answers[-1].request_id][1]]))
     engine.close()
 
     assert again.text == answers[-1].text, "its seed, alone"

@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
+from caption_assets.engines.dispatcher import stream
 from caption_assets.engines.protocol import (
     Completion,
     EngineDied,
@@ -67,7 +67,7 @@ def request(
 
 
 def one(engine: TransformersEngine, asked: Request) -> Completion:
-    [completion] = engine.stream([asked])
+    [completion] = stream(engine, [asked])
     assert completion.error is None
     return completion
 
@@ -80,7 +80,7 @@ def test_tokens_are_as_many_as_were_reckoned(engine: TransformersEngine) -> None
         "large": request("large", frames(2, 0.0, 0.5, side=448)),
         "no frames": request("no frames"),
     }
-    answers = {answer.request_id: answer for answer in engine.stream(asked.values())}
+    answers = {answer.request_id: answer for answer in stream(engine, asked.values())}
     counts = {name: answer.prompt_tokens for name, answer in answers.items()}
     assert counts == {name: answer.expected_prompt_tokens for name, answer in answers.items()}
     assert (counts["large"] or 0) > (counts["no frames"] or 0) + 14 * 14, "all pixels count"
@@ -114,7 +114,7 @@ def test_the_model_is_told_the_true_times(engine: TransformersEngine) -> None:
 def test_candidates_differ_and_come_again_alone_and_among_others(engine: TransformersEngine) -> None:
     shown = frames(4, 0.0, 0.5)
     asked = [request("a", shown, seeds=(1, 2, 3, 4)), request("b", seeds=(1,)), request("c", shown, seeds=(2,))]
-    first = {(answer.request_id, answer.sample_index): answer.text for answer in engine.stream(asked)}
+    first = {(answer.request_id, answer.sample_index): answer.text for answer in stream(engine, asked)}
     assert len(first) == 6
     assert len({first["a", i] for i in range(4)}) == 4
     assert first["c", 0] == first["a", 1]
@@ -184,7 +184,7 @@ def test_what_is_wrong_with_a_request_costs_that_request(engine: TransformersEng
         request("broken", broken, seeds=(1, 2)),
         request("good", frames(4, 0.0, 0.5)),
     ]
-    errors = {(answer.request_id, answer.sample_index): answer.error for answer in engine.stream(asked)}
+    errors = {(answer.request_id, answer.sample_index): answer.error for answer in stream(engine, asked)}
     assert "has no repetition_detection; it has" in str(errors["unknown field", 0])
     assert "the model has 32768; lower max_output_tokens" in str(errors["too long", 0])
     assert "frame 1 of 4 is no readable JPEG" in str(errors["broken", 0])
@@ -205,19 +205,43 @@ def test_a_device_that_fails_ends_the_engine(
     monkeypatch.setattr(engine._model, "generate", fail)
     for _ in range(2):
         with pytest.raises(EngineDied, match=told) as died:
-            list(engine.stream([request("a"), request("b")]))
+            list(stream(engine, [request("a"), request("b")]))
         assert not isinstance(died.value, EngineUnavailable), "a fresh engine may do with less in flight"
 
 
-def test_closing_the_stream_stops_within_a_token(engine: TransformersEngine) -> None:
-    stream = engine.stream([request("short"), request("endless", max_tokens=30_000, ignore_eos=True)])
-    assert next(stream).request_id == "short"
-    time.sleep(0.5)
-    started = time.monotonic()
-    stream.close()  # type: ignore[attr-defined]
-    assert time.monotonic() - started < 5
-    assert "generate" not in [thread.name for thread in threading.enumerate()]
-    assert one(engine, request("after")).finish_reason
+def test_closing_the_stream_stops_within_a_token(engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths: list[int] = []
+    begun = threading.Event()
+    generate = engine._model.generate
+
+    def noted(**inputs: Any) -> Any:
+        if lengths:
+            begun.set()
+        made = generate(**inputs)
+        lengths.append(made.shape[-1])
+        return made
+
+    monkeypatch.setattr(engine._model, "generate", noted)
+    answers = stream(engine, [request("short"), request("endless", max_tokens=30_000, ignore_eos=True)])
+    assert next(answers).request_id == "short"
+    assert begun.wait(60)
+    answers.close()  # type: ignore[attr-defined]
+    assert one(engine, request("after")).finish_reason, "the engine goes on"
+    assert lengths[1] < 30_000
+
+
+def test_closing_the_engine_ends_a_stream_and_its_threads(checkpoint: Path) -> None:
+    before = set(threading.enumerate())
+    engine = TransformersEngine(EngineSpec(CaptionSettings(model=str(checkpoint))))
+    answers = stream(engine, [request("short"), *(request(f"{i}", max_tokens=30_000, ignore_eos=True) for i in "ab")])
+    assert next(answers).request_id == "short"
+    engine.close()
+    engine.close()
+    with pytest.raises(EngineDied, match="closed"):
+        list(answers)
+    with pytest.raises(EngineDied, match="closed"):
+        list(stream(engine, [request("late")]))
+    assert set(threading.enumerate()) <= before
 
 
 def test_the_identity_is_known_without_loading(checkpoint: Path) -> None:

@@ -5,11 +5,14 @@ The claims are one test, since loading costs more than all of them together and 
 
 import importlib.util
 import json
+import multiprocessing
 import os
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +21,7 @@ from typing import Any
 import pytest
 
 from caption_assets.engines import registry
+from caption_assets.engines.dispatcher import stream
 from caption_assets.engines.protocol import (
     Completion,
     EngineDied,
@@ -25,6 +29,7 @@ from caption_assets.engines.protocol import (
     EngineUnavailable,
     Message,
     PackedFrames,
+    Reply,
     Request,
 )
 from caption_assets.engines.vllm_arguments import ENVIRONMENT, missing, processor_threads
@@ -70,27 +75,27 @@ class Recorder:
         generate = inner._engine.generate
 
         def recorded(prompt: Any, params: Any, name: str) -> Any:
-            self.prompts.append(inner._tokenizer.decode(prompt["prompt_token_ids"]))
+            self.prompts.append(inner._engine.renderer.get_tokenizer().decode(prompt["prompt_token_ids"]))
             self.sent.append(any(item for items in prompt.get("mm_kwargs", {}).values() for item in items))
             return generate(prompt, params, name)
 
         inner._engine.generate = recorded
 
-    def stream(self, requests: Any) -> Iterator[Completion]:
-        def watched() -> Iterator[Request | None]:
-            for request in requests:
-                if request is not None:
-                    self.requests.append(request)
-                yield request
+    @property
+    def capacity(self) -> int:
+        return int(self.inner.capacity)
 
-        return self.inner.stream(watched())
+    def submit(self, request: Request, reply: Reply) -> Future[None]:
+        self.requests.append(request)
+        future: Future[None] = self.inner.submit(request, reply)
+        return future
 
     def close(self) -> None:
         """The engine stays for the other claims."""
 
     def ask(self, *requests: Request) -> dict[tuple[str, int], Completion]:
         self.requests, self.prompts, self.sent = [], [], []
-        return {(made.request_id, made.sample_index): made for made in self.stream(requests)}
+        return {(made.request_id, made.sample_index): made for made in stream(self, requests)}
 
 
 def frames(seed: int = 0, n: int = 8, start_s: float = 3.25) -> PackedFrames:
@@ -177,7 +182,7 @@ def frames_move_to_the_core_once(engine: Recorder) -> None:
 def frames_that_the_core_does_not_have_are_sent_again(engine: Recorder) -> None:
     """One side of vLLM's cache knows them and the other never got them, as after a request that was given up."""
     lost = ask(seeds=(1, 2), frames=frames(seed=78))
-    engine.inner._call(engine.inner._render(engine.inner._prepare(lost).prompt))
+    engine.inner._portal.call(engine.inner._render, engine.inner._prepare(lost).inputs)
     made = engine.ask(lost)
     assert {completion.error for completion in made.values()} == {None}
     assert engine.sent == [False, False, True, False]
@@ -204,9 +209,9 @@ def text_alone_is_answered(engine: Recorder) -> None:
 
 def closing_a_stream_gives_up_what_is_in_flight(engine: Recorder) -> None:
     endless = [ask(f"{i}", max_tokens=4096, sampling={"ignore_eos": True}) for i in range(4)]
-    stream = engine.stream([ask("short"), *endless])
-    assert next(stream).request_id == "short"
-    stream.close()
+    answers = stream(engine, [ask("short"), *endless])
+    assert next(answers).request_id == "short"
+    answers.close()  # type: ignore[attr-defined]
     deadline = time.monotonic() + 20
     while (left := engine.inner._engine.output_processor.get_num_unfinished_requests()) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -223,12 +228,14 @@ def the_demo_clips_are_captioned(engine: Recorder, root: Path, monkeypatch: pyte
     for clip in CLIPS.iterdir():
         shutil.copy2(clip, uploads)
     settings = {
-        "model": engine.spec.model,
-        "vllm_kwargs": dict(engine.spec.engine_kwargs),
-        "caption_num": 4,
-        "sampling_params": {"temperature": 1.0},
-        "max_output_tokens": 8,
-        "generate_stage2_caption": True,
+        "caption": {
+            "model": engine.spec.model,
+            "vllm_kwargs": dict(engine.spec.stage.vllm_kwargs),
+            "caption_num": 4,
+            "sampling_params": {"temperature": 1.0},
+            "max_output_tokens": 8,
+            "generate_stage2_caption": True,
+        },
         "enhance": {"model": engine.spec.model, "max_output_tokens": 8},
     }
     engine.requests, engine.prompts = [], []
@@ -257,14 +264,14 @@ def a_core_that_is_killed_is_an_engine_that_died(engine: Recorder) -> None:
 
     roots = [psutil.Process(process.pid) for process in (*engine.inner._processes, engine.inner._guard)]
     whole = [*roots, *(child for root in roots for child in root.children(recursive=True))]
-    stream = engine.stream([ask("short"), ask("endless", max_tokens=4096, sampling={"ignore_eos": True})])
-    assert next(stream).request_id == "short"
+    answers = stream(engine, [ask("short"), ask("endless", max_tokens=4096, sampling={"ignore_eos": True})])
+    assert next(answers).request_id == "short"
     for process in engine.inner._processes:
         os.kill(process.pid, signal.SIGKILL)
     with pytest.raises(EngineDied, match="vLLM stopped: "):
-        list(stream)
+        list(answers)
     with pytest.raises(EngineDied):
-        list(engine.stream([ask()]))
+        list(stream(engine, [ask()]))
     started = time.monotonic()
     engine.inner.close()
     engine.inner.close()
@@ -382,7 +389,7 @@ class Loading:
 
         return VllmEngine(self.spec, {})
 
-    async def _start(self, arguments: Any) -> Any:
+    def _start(self, arguments: Any) -> Any:
         self.threads_of_the_core = os.environ.get("OMP_NUM_THREADS")
         return SimpleNamespace(shutdown=lambda: None)
 
@@ -406,6 +413,25 @@ def test_on_a_gpu_host_the_processor_has_half_of_the_cores_while_the_engine_live
     with pytest.raises(EngineUnavailable, match="no such tokenizer"):
         loading.engine()
     assert "OMP_NUM_THREADS" not in os.environ
+
+
+def test_an_engine_that_is_interrupted_while_it_loads_leaves_no_process_and_no_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if (reason := missing()) is not None:
+        pytest.skip(reason) if not REQUIRED else pytest.fail(reason)
+    core = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
+
+    class Interrupted(Loading):
+        def _start(self, arguments: Any) -> Any:
+            core.start()
+            raise KeyboardInterrupt
+
+    loading, before = Interrupted(monkeypatch, tmp_path), set(threading.enumerate())
+    with pytest.raises(KeyboardInterrupt):
+        loading.engine()
+    assert core.exitcode == -signal.SIGKILL
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_field_that_vllm_does_not_have_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:

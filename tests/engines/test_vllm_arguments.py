@@ -11,8 +11,13 @@ from caption_assets.engines import registry, vllm_arguments
 from caption_assets.engines.families import InternVL, SmolVLM
 from caption_assets.engines.protocol import EngineSpec, EngineUnavailable
 from caption_assets.engines.registry import ENGINES, UnknownEngine, choose_engine
-from caption_assets.engines.vllm import root_cause
-from caption_assets.engines.vllm_arguments import check_arguments, check_family, engine_arguments, result_options
+from caption_assets.engines.vllm_arguments import (
+    check_arguments,
+    check_family,
+    engine_arguments,
+    result_options,
+    root_cause,
+)
 from caption_assets.settings.groups import MANAGED_KWARGS, CaptionSettings, EngineSettings, EnhanceSettings
 
 KNOWN = ("max_model_len", "tensor_parallel_size", "quantization", "dtype")

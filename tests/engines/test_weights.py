@@ -209,8 +209,8 @@ def test_two_processes_that_fetch_at_once_agree_and_leave_one_whole_folder(tmp_p
         "from caption_assets.engines.weights import fetch, locate\n"
         "from caption_assets.engines.protocol import EngineSpec\n"
         "from caption_assets.settings.groups import CaptionSettings, EngineSettings\n"
-        f"engine = EngineSettings(model_dir={str(tmp_path / 'weights')!r})\n"
-        "spec = EngineSpec(CaptionSettings(model='org/tiny'), engine)\n"
+        f"folder = EngineSettings(model_dir={str(tmp_path / 'weights')!r})\n"
+        "spec = EngineSpec(CaptionSettings(model='org/tiny'), folder)\n"
         "print(locate(spec).revision, fetch(spec), locate(spec).revision)\n"
     )
     environment = {

@@ -142,8 +142,8 @@ def test_only_current_captions_and_those_of_people_are_exported_unless_all_are_a
     assert captioned == []
     assert len(exported(story, tmp_path / "x", everything=True)) == 4
     window = story.windows()[0]
-    [candidate] = story.ledger.named("window_candidates", window=window)
-    override(story.root, window, [candidate["candidate_id"]], by="ann")
+    [candidate] = story.all_candidates(f"window_id = '{window}'")
+    override(story.root, window, [candidate.candidate_id], by="ann")
     assert len(exported(story, tmp_path / "x")) == 3
     take_down(story.root, clips=[clips[0]], by="ann", reason="x")
     assert {str(row["videos"]) for row in exported(story, tmp_path / "x")} == {"['videos/b.mp4']"}

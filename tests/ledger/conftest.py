@@ -6,7 +6,7 @@ import pytest
 from caption_assets.ledger.database import Ledger
 from caption_assets.root import RootFolder
 
-from .story import Story, derived_faults
+from .story import Story
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def ledger(tmp_path: Path) -> Ledger:
 
 @pytest.fixture
 def story(tmp_path: Path) -> Iterator[Story]:
-    """An empty ledger. After the test, what the database derived on the way is what follows from its rows."""
+    """An empty ledger. After the test, the captions that it kept in step are those that follow from its history."""
     story = Story(tmp_path / "root")
     yield story
-    assert derived_faults(story.ledger) == {}
+    assert story.ledger.verify() == []

@@ -1,29 +1,29 @@
-"""Collapsed windows in the views, told as stories: what is missing, whose captions are served, and when its own are."""
+"""Collapsed windows, told as stories: what is missing, whose captions are served, and when its own are."""
 
 from collections.abc import Sequence
 
 import pytest
 
-from caption_assets.cli.why import print_explanation
 from caption_assets.ids import ClipId, WindowId
-from caption_assets.pipeline.why import explain
+from caption_assets.ledger.schema import CaptionRow, DuplicateRow
+from caption_assets.pipeline import claims
 from caption_assets.settings import Settings
 from caption_assets.settings.recipes import dedupe_recipe
 
 from .story import Story, row_of, settings
 
 A, B = settings(prompt_text="prompt A"), settings(prompt_text="prompt B")
-OFF, EXACT = settings(mode="off"), settings(dedupe_windows="exact")
+OFF, EXACT = settings(mode="off"), settings(mode="exact")
 
 
 def collapse(story: Story, windows: Sequence[WindowId], into: WindowId, chosen: Settings = EXACT) -> None:
     recipe = story.activate(dedupe_recipe(chosen)).recipe_id
     rows = [
-        row_of("window_duplicates", window_id=window, duplicate_of=into, recipe_id=recipe, mode="exact", distance=0.0,
-               evidence={"frames": 4}, **story._made())
+        row_of(DuplicateRow, window_id=window, duplicate_of=into, recipe_id=recipe, mode="exact", distance=0.0,
+               **story.made())
         for window in windows
     ]  # fmt: skip
-    story._commit("b", {"window_duplicates": rows})
+    story.commit(*rows)
 
 
 @pytest.fixture
@@ -36,40 +36,33 @@ def clip(story: Story) -> ClipId:
     return made
 
 
-def table(story: Story) -> dict[str, dict[str, object]]:
-    return {str(row["window_id"]): row for row in story.ledger.named("caption_table", batch="b")}
+def table(story: Story) -> dict[str, CaptionRow]:
+    return {row.window_id: row for row in story.rows()}
 
 
-def status(story: Story) -> dict[str, object]:
-    return story.ledger.named("status", batch="b")[0]
+def showing_another(story: Story) -> dict[str, str | None]:
+    """Return the windows that show the caption of another one, with that."""
+    return {row.window_id: row.duplicate_of for row in story.rows() if row.duplicate_of}
 
 
 def test_a_collapsed_window_needs_no_captions_and_shows_those_of_the_other(story: Story, clip: ClipId) -> None:
     one, two, three = story.windows()
     collapse(story, [two, three], one)
     assert story.missing() == [one]
-    assert table(story)[two]["status"] == "not_captioned"
-    assert table(story)[two]["duplicate_of"] == one, "also before there is a caption"
+    assert table(story)[two].status == "not_captioned"
+    assert table(story)[two].duplicate_of == one, "also before there is a caption"
     assert story.caption(A) == 1
     assert story.missing() == []
     text = f"prompt A 0 of {one} by stage 1"
-    assert story.served() == story.served("b") == dict.fromkeys((one, two, three), (text, True))
-    rows = table(story)
-    assert {w: row["duplicate_of"] for w, row in rows.items()} == {one: None, two: one, three: one}
-    assert {(row["status"], row["caption"], row["is_current"], row["n_candidates"]) for row in rows.values()} == {
-        ("captioned", text, True, 1)
-    }
-    assert {name: status(story)[name] for name in ("windows_ok", "collapsed", "captioned", "captions_missing")} == {
-        "windows_ok": 3,
-        "collapsed": 2,
-        "captioned": 3,
-        "captions_missing": 0,
-    }
-    shown = story.ledger.query("SELECT window_id, duplicate_of FROM captions WHERE duplicate_of IS NOT NULL")
-    assert {row["window_id"]: row["duplicate_of"] for row in shown} == {two: one, three: one}
-    assert story.ledger.named("check_windows_have_candidates", batch="b") == []
-    assert story.ledger.named("check_one_decision_per_candidate", batch="b") == []
-    assert story.ledger.named("problems", batch="b") == []
+    assert story.served() == dict.fromkeys((one, two, three), (text, True))
+    assert showing_another(story) == {two: one, three: one}
+    assert [(row.status, row.captions, row.n_candidates) for row in story.rows()] == [("captioned", [text], 1)] * 3
+    check_claims(story)
+
+
+def check_claims(story: Story) -> None:
+    for claim in (claims.windows_have_candidates, claims.one_decision_per_candidate):
+        assert story.ledger.read(claim, "b") == []
 
 
 def test_a_collapsed_window_follows_the_other_through_a_changed_prompt(story: Story, clip: ClipId) -> None:
@@ -95,14 +88,13 @@ def test_off_captions_just_the_collapsed_windows_and_exact_then_keeps_their_own(
     assert len(set(own.values())) == 3
     story.activate(dedupe_recipe(EXACT))
     assert story.served() == own, "captions of a window's own are better than another's"
-    assert all(row["duplicate_of"] is None for row in table(story).values())
-    assert status(story)["collapsed"] == 0
+    assert showing_another(story) == {}
     story.use(B)
     assert story.missing() == [one], "new ones are made for the other alone"
     assert story.served() == {w: (text, False) for w, (text, _) in own.items()}, "until they are there nothing changes"
     story.caption(B)
     assert set(story.served().values()) == {(f"prompt B 0 of {one} by stage 1", True)}
-    assert status(story)["collapsed"] == 2
+    assert set(showing_another(story)) == {two, three}
     assert story.count("caption_candidates") == 4
 
 
@@ -113,38 +105,44 @@ def test_a_window_whose_own_candidates_all_failed_shows_the_others(story: Story,
     story.decide(A)
     assert two not in story.served()
     collapse(story, [two], one)
-    assert story.served()[two] == story.served("b")[two] == story.served()[one]
+    assert story.served()[two] == story.served()[one]
     assert two not in story.missing()
-    assert story.ledger.named("check_one_decision_per_candidate", batch="b") == []
+    assert story.ledger.read(claims.one_decision_per_candidate, "b") == []
 
 
-def test_a_failure_of_the_other_is_one_problem(story: Story, clip: ClipId) -> None:
+def test_a_failure_of_the_other_leaves_both_without_a_caption_and_one_of_them_missing(
+    story: Story, clip: ClipId
+) -> None:
     one, two, three = story.windows()
     collapse(story, [two, three], one)
     story.answer(story.candidates(one, A, ["error"]))
     story.decide(A)
     assert story.served() == {}
-    assert [row["name"] for row in story.ledger.named("problems", batch="b")] == ["clip.mp4 window 0"]
-    assert [row["window_id"] for row in story.ledger.named("check_windows_have_candidates", batch="b")] == [one]
+    assert story.missing() == [one]
+    [fault] = story.ledger.read(claims.windows_have_candidates, "b")
+    assert (fault.path, fault.window_index, fault.fault) == ("clip.mp4", 0, "1 candidates are missing")
     story.answer(story.candidates(one, A, ["empty"], attempt=2))
     story.decide(A)
-    [problem] = story.ledger.named("problems", batch="b")
-    assert "every candidate was dropped" in str(problem["error"])
+    assert story.missing() == []
+    for row in story.rows():
+        assert (row.status, row.error) == (
+            "no_valid_candidate", "every candidate was dropped: GATE_EMPTY, GATE_ERROR"
+        )  # fmt: skip
 
 
 def test_a_person_decides_for_the_other_and_for_the_collapsed_window_itself(story: Story, clip: ClipId) -> None:
     one, two, three = story.windows()
     story.activate(dedupe_recipe(OFF))
     story.caption(A)
-    own = story.ledger.query("SELECT * FROM caption_candidates WHERE window_id = $w", w=two)[0]
+    [own] = story.all_candidates(f"window_id = '{two}'")
     collapse(story, [two, three], one)
     story.use(B)
     story.answer(story.candidates(one, B, ["ok", "ok"]))
-    chosen = story.ledger.query("SELECT * FROM caption_candidates WHERE text LIKE 'prompt B 1%'")[0]
+    [chosen] = story.all_candidates("text LIKE 'prompt B 1%'")
     story.override(chosen)
-    assert story.served()[three] == (chosen["text"], True), "who stands for it was decided by a person"
+    assert story.served()[three] == (chosen.text, True), "who stands for it was decided by a person"
     story.override(own)
-    assert story.served()[two] == story.served("b")[two] == (own["text"], False), "a person chose this one for it"
+    assert story.served()[two] == (own.text, False), "a person chose this one for it"
 
 
 def test_batches_collapse_by_their_own_setting(story: Story, clip: ClipId) -> None:
@@ -182,8 +180,8 @@ def test_a_chain_is_a_fault_that_the_check_names(story: Story, clip: ClipId) -> 
     collapse(story, [two], one)
     collapse(story, [three], two)
     story.caption(A)
-    faults = story.ledger.named("check_windows_have_candidates", batch="b")
-    assert [row["window_id"] for row in faults] == [three]
+    [fault] = story.ledger.read(claims.windows_have_candidates, "b")
+    assert (fault.window_index, fault.fault) == (2, f"it is collapsed into {two}, which is collapsed itself")
 
 
 def test_a_clip_that_is_taken_down_takes_its_duplicates_along(story: Story, clip: ClipId) -> None:
@@ -192,40 +190,4 @@ def test_a_clip_that_is_taken_down_takes_its_duplicates_along(story: Story, clip
     story.caption(A)
     story.take_down("clip", clip)
     assert story.served() == {}
-    assert story.count("batch_duplicates") == 0
-
-
-def test_why_names_the_other_window_the_distance_and_its_candidates(
-    story: Story, clip: ClipId, capsys: pytest.CaptureFixture[str]
-) -> None:
-    one, two, _ = story.windows()
-    collapse(story, [two], one)
-    story.caption(A)
-    explained = explain(story.ledger, two)
-    assert explained is not None
-    [duplicate] = explained["duplicates"]
-    assert (duplicate["batch"], duplicate["duplicate_of"], duplicate["is_shown"]) == ("b", one, True)
-    assert (duplicate["mode"], duplicate["distance"], duplicate["evidence"]) == ("exact", 0.0, {"frames": 4})
-    assert [(c["window_id"], c["action"]) for c in explained["candidates"]] == [(one, "keep")]
-    print_explanation(explained)
-    said = capsys.readouterr().out
-    assert f"in b it is collapsed (exact, distance 0.000) into {one}, whose captions it shows" in said
-    assert f"  of {one}\n" in said
-    other = explain(story.ledger, one)
-    assert other is not None
-    assert other["duplicates"] == []
-    assert [c["action"] for c in other["candidates"]] == ["keep"]
-
-
-def test_an_old_part_without_prints_is_read(story: Story, clip: ClipId) -> None:
-    """Rows of a ledger that knew no prints: nothing is known of those windows."""
-    import polars as pl
-
-    new = ("frame_hashes", "luma_low", "luma_high", "color", "frames_digest")
-    for part in (story.root.ledger / "parts" / "windows").glob("*/*.parquet"):
-        pl.read_parquet(part).drop(new).write_parquet(part)
-    story.ledger.rebuild()
-    assert len(story.windows()) == 3
-    assert story.ledger.query("SELECT DISTINCT frame_hashes, color FROM windows") == [
-        {"frame_hashes": None, "color": None}
-    ]
+    assert story.rows() == []

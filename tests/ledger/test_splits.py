@@ -1,13 +1,15 @@
 """Files that are split into clips: which clips a batch has, which it shows meanwhile, and how it goes back."""
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 
 from caption_assets import ids
-from caption_assets.exchange.table import caption_rows
 from caption_assets.ids import ClipId
-from caption_assets.ledger.database import load_sql
+from caption_assets.ledger import captions
+from caption_assets.ledger.schema import ClipRow, ClipSetRow
+from caption_assets.pipeline import claims
 
 from .story import Story, settings
 
@@ -27,21 +29,20 @@ def whole(story: Story) -> ClipId:
 
 
 def clips(story: Story, batch: str = "b") -> list[str]:
-    sql = "SELECT clip_id FROM batch_clips WHERE batch = $batch ORDER BY path, source_start_frame"
-    return [str(row["clip_id"]) for row in story.ledger.query(sql, batch=batch)]
+    """Return the clips that a batch should have, in the order of its files."""
+    return [clip.clip_id for clip in captions.wanted_clips(story.history(batch))]
 
 
 def shown(story: Story, batch: str = "b") -> set[tuple[str, bool]]:
     """The clips whose windows a batch shows, and whether they are current."""
-    sql = "SELECT DISTINCT clip_id, window_is_current FROM batch_windows WHERE batch = $batch"
-    return {(str(row["clip_id"]), bool(row["window_is_current"])) for row in story.ledger.query(sql, batch=batch)}
+    return {(row.clip_id, row.window_is_current) for row in story.rows(batch)}
 
 
 def to_split(story: Story, batch: str = "b") -> list[str]:
-    return [str(row["path"]) for row in story.ledger.named("files_to_split", batch=batch)]
+    return [file.path for file in captions.unsplit_files(story.history(batch))]
 
 
-def test_a_clip_is_named_by_the_bytes_of_its_file_and_by_its_frames_alone():
+def test_a_clip_is_named_by_the_bytes_of_its_file_and_by_its_frames_alone() -> None:
     sha256 = hashlib.sha256(b"film").hexdigest()
     assert ids.clip_id(sha256) == "c" + ids.digest(sha256)
     parts = {ids.clip_id(sha256, cut) for cut in ((0, 99), (0, 100), (1, 99))}
@@ -61,7 +62,7 @@ def test_old_captions_are_served_until_the_clips_have_windows(story: Story, whol
     assert clips(story) == parts
     assert story.uncut() == sorted(parts)
     assert shown(story) == {(whole, False)}, "nothing disappears while the clips are being cut"
-    assert story.served("b").keys() == old.keys()
+    assert story.served().keys() == old.keys()
 
     story.cut(parts[0], 1, STRIDE)
     assert shown(story) == {(whole, False)}, "a file is shown one way or the other"
@@ -106,8 +107,7 @@ def test_a_file_with_nothing_to_split_off_stays_the_clip_that_it_is(story: Story
     assert story.split(whole, [], STRIDE) == [whole]
     assert (clips(story), story.uncut(), story.missing()) == ([whole], [], [])
     assert story.served() == old
-    [row] = story.ledger.query("SELECT source_clip_id, source_start_frame FROM live_clips")
-    assert row == {"source_clip_id": None, "source_start_frame": None}
+    assert {(row.source_clip_id, row.clip_start_frame) for row in story.rows()} == {(whole, 0)}
 
 
 def test_a_file_that_cannot_be_split_keeps_its_clip_and_is_tried_again(story: Story, whole: ClipId) -> None:
@@ -115,10 +115,8 @@ def test_a_file_that_cannot_be_split_keeps_its_clip_and_is_tried_again(story: St
     story.fail_to_split(whole, STRIDE)
     assert to_split(story) == ["film.mp4"]
     assert shown(story) == {(whole, False)}
-    assert story.ledger.named("problems", batch="b") == [{"what": "split", "name": "film.mp4", "error": "too slow"}]
-    assert story.ledger.named("status", batch="b")[0]["files_not_split"] == 1
     story.split(whole, [400], STRIDE)
-    assert (to_split(story), story.ledger.named("problems", batch="b")) == ([], [])
+    assert to_split(story) == []
 
 
 def test_a_new_file_that_cannot_be_split_is_not_captioned_as_a_whole(story: Story) -> None:
@@ -126,7 +124,6 @@ def test_a_new_file_that_cannot_be_split_is_not_captioned_as_a_whole(story: Stor
     clip = story.upload("film")
     story.fail_to_split(clip, STRIDE)
     assert (clips(story), story.uncut(), story.missing()) == ([], [], [])
-    assert story.ledger.named("problems", batch="b")[0]["what"] == "split"
 
 
 def test_a_set_that_lacks_a_clip_is_made_again(story: Story) -> None:
@@ -148,7 +145,7 @@ def test_the_newest_whole_set_counts_where_a_file_was_split_twice(story: Story) 
     assert clips(story) == newest
     story.split(clip, [10, 20, 30], SCENES, lose=2)
     assert clips(story) == newest, "one that is not all there does not count"
-    assert story.ledger.named("check_clips_partition_files", batch="b") == []
+    assert story.ledger.read(claims.clips_partition_files, "b") == []
 
 
 def test_batches_split_the_same_file_each_in_its_way(story: Story, whole: ClipId) -> None:
@@ -173,9 +170,9 @@ def test_a_takedown_of_a_file_hides_its_clips_and_one_of_a_clip_only_that(story:
     story.take_down("clip", parts[1])
     assert clips(story) == [parts[0], parts[2]]
     assert len(story.served()) == 2
-    assert story.ledger.named("check_clips_partition_files", batch="b") == []
+    assert story.ledger.read(claims.clips_partition_files, "b") == []
     story.take_down("clip", clip)
-    assert (clips(story), story.served(), story.count("live_clips")) == ([], {}, 0)
+    assert (clips(story), story.served(), story.count("batch_clips")) == ([], {}, 0)
 
 
 def test_frames_that_are_taken_down_stay_hidden_however_the_file_is_split(story: Story, whole: ClipId) -> None:
@@ -195,7 +192,7 @@ def test_frames_that_are_taken_down_stay_hidden_however_the_file_is_split(story:
     for chosen in (STRIDE, WHOLE):
         story.use(chosen)
         assert (clips(story), shown(story), story.served(), story.uncut()) == ([], set(), {}, [])
-    assert len(story.ledger.named("notes", batch="b")) == 3
+    assert captions.hidden_frames(story.history()) == {whole: {(0, 255), (256, 511), (512, 767)}}
 
     story.use(SCENES)
     for name in (parts[0], parts[2]):
@@ -214,39 +211,24 @@ def test_the_table_names_the_file_and_gives_times_in_the_clip_and_in_the_file(st
     for part in story.split(clip, [256, 512], STRIDE):
         story.cut(part, 1, STRIDE)
     story.caption(STRIDE)
-    rows = caption_rows(story.ledger, "b")
-    assert [row["clip_start_frame"] for row in rows] == [0, 256, 512]
-    assert {row["clip_path"] for row in rows} == {"film.mp4"}
-    assert {row["clip_sha256"] for row in rows} == {hashlib.sha256(b"film").hexdigest()}
+    rows = story.rows()
+    assert [row.clip_start_frame for row in rows] == [0, 256, 512]
+    assert [row.clip_name for row in rows] == ["film.mp4 from 0.00 s", "film.mp4 from 10.24 s", "film.mp4 from 20.48 s"]
     for row in rows:
-        assert row["n_frames"] == 256
-        assert row["clip_start_s"] == row["clip_start_frame"] / 25  # type: ignore[operator]
-        assert row["source_start_s"] == row["clip_start_s"] + row["start_s"]  # type: ignore[operator]
-        assert row["source_end_s"] == row["clip_start_s"] + row["end_s"]  # type: ignore[operator]
-        assert row["original_caption"] == "a dog"
+        assert (row.clip_path, row.source_clip_id, row.original_caption) == ("film.mp4", clip, "a dog")
+        assert row.clip_start_s == row.clip_start_frame / 25
 
 
 def test_a_gap_between_clips_is_found(story: Story) -> None:
     story.use(STRIDE)
     clip = story.upload("film")
     story.split(clip, [256, 512], STRIDE)
-    bad = story.ledger.query("SELECT * FROM clips WHERE source_start_frame = 256")[0]
-    story.ledger.commit("run-2", "b", {
-        "clips": [{**bad, "clip_id": "c-short", "source_start_frame": 300, "n_frames": 212}],
-        "clip_sets": [
-            {**row, "clip_ids": [row["clip_ids"][0], "c-short", row["clip_ids"][2]], "run_id": "run-2"}
-            for row in story.ledger.query("SELECT * REPLACE (now() AS created_at) FROM clip_sets")
-        ],
-    })  # fmt: skip
-    [fault] = story.ledger.named("check_clips_partition_files", batch="b")
-    assert (fault["path"], fault["n_frames"], fault["covered"]) == ("film.mp4", 768, 724)
-
-
-def test_why_tells_where_in_the_file_a_window_is(story: Story) -> None:
-    story.use(STRIDE)
-    clip = story.upload("film")
-    part = story.split(clip, [256, 512], STRIDE)[1]
-    story.cut(part, 1, STRIDE)
-    [window] = [row["window_id"] for row in story.ledger.query("SELECT window_id FROM windows")]
-    [row] = story.ledger.query(load_sql("why_window"), window=window)
-    assert (row["clip_start_s"], row["clip_end_s"], row["files"]) == (10.24, 20.48, ["b/film.mp4"])
+    [bad] = story.ledger.select(ClipRow, "clips WHERE source_start_frame = 256")
+    [manifest] = story.ledger.select(ClipSetRow, "clip_sets")
+    first, _, last = manifest.clip_ids
+    story.commit(
+        replace(bad, clip_id="c-short", source_start_frame=300, n_frames=212),
+        replace(manifest, clip_ids=[first, "c-short", last], **story.made()),
+    )
+    [fault] = story.ledger.read(claims.clips_partition_files, "b")
+    assert (fault.path, fault.fault) == ("film.mp4", "the frames 256 to 299 are left out")

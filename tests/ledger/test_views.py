@@ -1,7 +1,15 @@
-"""What the views promise, told as stories: what is missing, what is served, what is hidden."""
+"""What a batch shows, told as stories: what is missing, what is served, what is hidden."""
+
+from dataclasses import replace
 
 import pytest
 
+from caption_assets.ids import ClipId
+from caption_assets.ledger import captions
+from caption_assets.ledger.schema import ClipRow
+from caption_assets.pipeline import claims
+from caption_assets.pipeline.caption_work import read_caption_work
+from caption_assets.settings import Settings
 from caption_assets.settings.recipes import caption_recipe, retention_recipe, window_recipe
 
 from .story import MODEL, Story, settings
@@ -12,7 +20,7 @@ LONGER = settings(prompt_text="prompt A", window_size=512)
 TWO_STAGES = settings(prompt_text="prompt A", generate_stage2_caption=True)
 
 
-def captioned(story: Story, chosen=A, clips: int = 3, windows: int = 2) -> list:
+def captioned(story: Story, chosen: Settings = A, clips: int = 3, windows: int = 2) -> list[ClipId]:
     story.use(chosen)
     with story.at_once():
         made = [story.upload(f"clip{i}") for i in range(clips)]
@@ -20,6 +28,11 @@ def captioned(story: Story, chosen=A, clips: int = 3, windows: int = 2) -> list:
             story.cut(clip, windows, chosen)
     story.caption(chosen)
     return made
+
+
+def held(story: Story, batch: str = "b") -> list[tuple[str, str]]:
+    """Return the path and clip of each file of a batch."""
+    return [(file.path, file.clip_id) for file in captions.batch_files(story.history(batch))]
 
 
 def test_only_a_clip_whose_fan_out_was_cut_off_is_cut_again(story: Story) -> None:
@@ -69,8 +82,8 @@ def test_a_task_counts_as_done_only_when_all_its_candidates_are_there(story: Sto
     first, *_ = story.missing()
     story.answer(story.candidates(first, settings(prompt_text="prompt B", caption_num=3), ["ok", "error", "ok"]))
     assert first in story.missing()
-    rows = story.ledger.query("SELECT n_missing FROM missing_captions WHERE window_id = $w", w=first)
-    assert rows == [{"n_missing": 1}]
+    work = story.ledger.read(read_caption_work, "b")
+    assert work.rules[story.row(first).wanted_recipe_id or ""].n_missing(work.candidates[first]) == 1
 
 
 @pytest.mark.parametrize(
@@ -167,11 +180,6 @@ def test_going_back_to_the_old_prompt_is_free_and_its_captions_are_current_again
     assert story.count("caption_candidates") == 12, "the captions of B are kept as history"
 
 
-def test_the_views_of_a_batch_and_of_the_whole_agree(story: Story) -> None:
-    captioned(story)
-    assert story.served() == story.served("b")
-
-
 def test_other_windows_hide_the_old_ones_and_keep_them_as_history(story: Story) -> None:
     clips = captioned(story, windows=5)
     old = set(story.windows())
@@ -204,15 +212,15 @@ def test_a_clip_half_way_to_other_windows_shows_one_set_of_them(story: Story) ->
     one, two = captioned(story, clips=2, windows=5)
     story.use(LONGER)
     story.cut(one, 3, LONGER)
-    shown = story.ledger.query("SELECT clip_id, count(*) AS n FROM batch_windows GROUP BY clip_id")
-    assert {row["clip_id"]: row["n"] for row in shown} == {one: 3, two: 5}
+    shown = captions.group(story.rows(), lambda row: row.clip_id)
+    assert {clip: len(rows) for clip, rows in shown.items()} == {one: 3, two: 5}
 
 
 def test_a_clip_that_is_taken_down_is_hidden_everywhere_and_its_rows_stay(story: Story) -> None:
     gone, *_ = captioned(story)
     before = story.count("caption_candidates")
     story.take_down("clip", gone)
-    for view in ("live_clips", "live_windows", "captions", "batch_clips", "batch_windows"):
+    for view in ("live_windows", "captions", "batch_clips"):
         rows = story.ledger.query(f"SELECT clip_id FROM {view}")
         assert rows
         assert gone not in {row["clip_id"] for row in rows}, view
@@ -220,7 +228,8 @@ def test_a_clip_that_is_taken_down_is_hidden_everywhere_and_its_rows_stay(story:
     story.use(B)
     assert len(story.missing()) == 4, "nothing is made for it any more"
     story.upload("clip0", "other batch")
-    assert gone not in {row["clip_id"] for row in story.ledger.query("SELECT clip_id FROM live_clips")}
+    story.use(A, "other batch")
+    assert (held(story, "other batch"), story.windows("other batch")) == ([], [])
 
 
 def test_a_batch_that_is_taken_down_hides_what_only_it_holds(story: Story) -> None:
@@ -231,36 +240,34 @@ def test_a_batch_that_is_taken_down_hides_what_only_it_holds(story: Story) -> No
         story.cut(clip, 1, A)
     story.caption(A)
     story.take_down("batch", "b")
-    assert [row["clip_id"] for row in story.ledger.query("SELECT clip_id FROM live_clips")] == [shared]
-    assert story.windows("b") == []
-    assert len(story.windows("c")) == len(story.served()) == 1
+    assert held(story, "b") == []
+    assert (story.windows("b"), story.uncut("b")) == ([], [])
+    assert [clip for _, clip in held(story, "c")] == [shared]
+    assert len(story.windows("c")) == len(story.served("c")) == 1
 
 
 def test_a_person_beats_every_policy_also_a_later_one(story: Story) -> None:
     captioned(story, THREE, clips=1, windows=1)
     (window,) = story.windows()
-    dropped = story.ledger.query(
-        "SELECT k.* FROM caption_candidates k JOIN retention_decisions d USING (candidate_id) WHERE d.action = 'drop'"
-    )[0]
+    drops = "candidate_id IN (SELECT candidate_id FROM retention_decisions WHERE action = 'drop')"
+    dropped = story.all_candidates(drops)[0]
     story.override(dropped)
     longest = settings(prompt_text="prompt A", caption_num=3, keep_candidate_mode="longest")
     story.use(longest)
     story.decide(longest)
-    assert story.served() == {window: (dropped["text"], True)}
-    assert story.served("b") == story.served()
-    reasons = story.ledger.query("SELECT reason_code, decided_by FROM captions")
-    assert reasons == [{"reason_code": "MANUAL", "decided_by": "user:ann"}]
+    assert story.served() == {window: (dropped.text, True)}
+    assert (story.row(window).reason_code, story.row(window).decided_by) == ("MANUAL", "user:ann")
     story.use(B)
     story.caption(B)
-    assert story.served() == {window: (dropped["text"], False)}, "it says that it is not of the current recipe"
+    assert story.served() == {window: (dropped.text, False)}, "it says that it is not of the current recipe"
 
 
 def test_the_newest_of_two_people_wins(story: Story) -> None:
     captioned(story, THREE, clips=1, windows=1)
-    one, two, _ = story.ledger.query("SELECT * FROM caption_candidates ORDER BY sample_index")
+    one, two, _ = story.all_candidates()
     story.override(one, "ann")
     story.override(two, "bob")
-    assert [text for text, _ in story.served().values()] == [two["text"]]
+    assert [text for text, _ in story.served().values()] == [two.text]
 
 
 def test_another_policy_decides_again_without_new_candidates_and_going_back_is_free(story: Story) -> None:
@@ -269,7 +276,7 @@ def test_another_policy_decides_again_without_new_candidates_and_going_back_is_f
     everyone = settings(prompt_text="prompt A", caption_num=3, keep_candidate_mode="all")
     story.activate(retention_recipe(everyone))
     assert story.decide(everyone) == 6
-    assert story.count("captions") == 18
+    assert sum(len(row.captions or ()) for row in story.rows()) == 18
     assert story.count("caption_candidates") == made
     assert story.decide(everyone) == 0, "the same decision is not made twice"
     story.activate(retention_recipe(THREE))
@@ -289,7 +296,7 @@ def test_more_candidates_make_a_new_decision_over_all_of_them(story: Story) -> N
     assert story.decide(A) == 1
     assert len(story.served()) == 1
     assert story.count("retention_decisions") == 3
-    assert story.ledger.named("check_one_decision_per_candidate", batch="b") == []
+    assert story.ledger.read(claims.one_decision_per_candidate, "b") == []
 
 
 def test_another_reference_caption_decides_again(story: Story) -> None:
@@ -312,15 +319,14 @@ def test_one_clip_in_two_batches_is_one_clip_that_both_list(story: Story) -> Non
     assert story.caption(A, "b") == 2
     assert story.missing("c") == [], "captioned once"
     assert story.served("b") == story.served("c")
-    assert story.count("live_clips") == 1
-    assert len(story.served()) == 2
+    assert story.count("live_windows") == 2
 
 
 def test_one_clip_under_two_names_in_a_batch_is_listed_once_under_the_first(story: Story) -> None:
     story.use(A)
     story.upload("same", path="z.mp4")
     story.upload("same", path="a.mp4")
-    assert story.ledger.query("SELECT path FROM batch_clips") == [{"path": "a.mp4"}]
+    assert [path for path, _ in held(story)] == ["a.mp4"]
 
 
 def test_different_settings_in_two_batches_do_not_disturb_each_other(story: Story) -> None:
@@ -347,45 +353,40 @@ def test_a_replaced_file_moves_membership(story: Story) -> None:
     story.cut(old, 1, A)
     story.run = "run-2"
     new = story.upload("new", path="x.mp4")
-    assert [row["clip_id"] for row in story.ledger.query("SELECT clip_id FROM batch_clips")] == [new]
+    assert held(story) == [("x.mp4", new)]
     assert story.uncut() == [new]
     assert story.windows() == []
-    assert story.count("live_clips") == 1
 
 
 def test_a_file_replaced_twice_within_one_run_counts_as_it_was_seen_last(story: Story) -> None:
     story.use(A)
     story.upload("old", path="x.mp4")
     new = story.upload("new", path="x.mp4")
-    assert [row["clip_id"] for row in story.ledger.query("SELECT clip_id FROM batch_clips")] == [new]
+    assert held(story) == [("x.mp4", new)]
 
 
 def test_a_file_that_went_bad_leaves_the_batch(story: Story) -> None:
     story.use(A)
     story.upload("clip", path="x.mp4")
     story.quarantine("x.mp4")
-    assert story.count("batch_clips") == 0
+    assert held(story) == []
     assert story.ledger.query("SELECT status FROM live_uploads") == [{"status": "quarantined"}]
 
 
 def test_the_newest_facts_of_a_clip_count(story: Story) -> None:
-    story.upload("clip", frames=100)
-    from .story import row_of
-
-    clip = story.ledger.query("SELECT * FROM clips")[0]
-    story.now = story.now.replace(year=2027)
-    row = row_of("clips", **{**clip, "recipe_id": "r-newer", "n_frames": 99, "created_at": story.now})
-    story.ledger.commit("run-2", "b", {"clips": [row]})
-    assert [row["n_frames"] for row in story.ledger.query("SELECT n_frames FROM live_clips")] == [99]
+    clip = story.upload("clip", frames=100)
+    first = story.clip(clip)
+    story.commit(replace(first, recipe_id="r-newer", n_frames=99, created_at=story.now.replace(year=2027)))
+    story.commit(replace(first, recipe_id="r-older", n_frames=98, created_at=story.now.replace(year=2025)))
+    facts = captions.clip_facts(story.ledger.select(ClipRow, "clips"))
+    assert {name: row.n_frames for name, row in facts.items()} == {clip: 99}
 
 
 def test_an_original_caption_is_a_candidate_of_its_own_recipe(story: Story) -> None:
     story.use(A)
     story.cut(story.upload("clip", caption="a dog"), 1, A)
     (window,) = story.windows()
-    assert story.ledger.named("batch_original_captions", batch="b") == [
-        {"window_id": window, "original_caption": "a dog"}
-    ]
+    assert story.row(window).original_caption == "a dog"
     story.keep_original(window, "a dog")
     story.keep_original(window, "a dog")
     assert story.count("caption_candidates") == 1
@@ -394,8 +395,8 @@ def test_an_original_caption_is_a_candidate_of_its_own_recipe(story: Story) -> N
 
 def test_an_answer_names_its_recipe_model_and_decision(story: Story) -> None:
     captioned(story, clips=1, windows=1)
-    (row,) = story.ledger.query("SELECT * FROM captions")
-    assert (row["model_id"], row["model_revision"]) == ("test-model", "rev-a")
-    assert row["recipe_id"] == caption_recipe(A, MODEL).recipe_id
-    assert row["policy_recipe_id"] == retention_recipe(A).recipe_id
-    assert (row["rank"], row["decided_by"], row["is_current"]) == (1, "policy", True)
+    [row] = story.rows()
+    assert (row.engine, row.model_id, row.model_revision) == ("signal", "test-model", "rev-a")
+    assert row.caption_recipe_id == row.wanted_recipe_id == caption_recipe(A, MODEL).recipe_id
+    assert (row.policy, row.decided_by, row.is_current) == ("random_any", "policy", True)
+    assert story.count(f"retention_decisions WHERE policy_recipe_id = '{retention_recipe(A).recipe_id}'") == 1

@@ -1,10 +1,21 @@
 """Engines for tests: one that counts what the real one is asked, and ones that fail in the ways real ones do."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
-from caption_assets.engines.protocol import Completion, Engine, EngineDied, EngineSpec, EngineUnavailable, Request
+from caption_assets.engines.dispatcher import stream
+from caption_assets.engines.protocol import (
+    DONE,
+    Completion,
+    Engine,
+    EngineDied,
+    EngineSpec,
+    EngineUnavailable,
+    Reply,
+    Request,
+)
 from caption_assets.engines.registry import EngineEntry
 
 Answer = Callable[[Request, Iterator[Completion]], Iterator[Completion]]
@@ -35,11 +46,15 @@ class CountingEngine:
         self._inner = inner
         self._log = log
 
-    def stream(self, requests: Iterable[Request | None]) -> Iterator[Completion]:
-        for request in requests:
-            assert request is not None
-            self._log.requests.append(request)
-            yield from self._log.answer(request, self._inner.stream([request]))
+    @property
+    def capacity(self) -> int:
+        return self._inner.capacity
+
+    def submit(self, request: Request, reply: Reply) -> Future[None]:
+        self._log.requests.append(request)
+        for completion in self._log.answer(request, stream(self._inner, [request])):
+            reply(completion)
+        return DONE
 
     def close(self) -> None:
         self._log.closed += 1

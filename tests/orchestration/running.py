@@ -13,14 +13,14 @@ from typing import Any
 import dagster as dg
 import pytest
 
-import caption_assets.assets.previews
 import caption_assets.assets.raw_clips
 import caption_assets.assets.windows
+import caption_assets.pipeline.previews
 import caption_assets.video.frame_store
 from caption_assets.definitions import defs
 from caption_assets.engines import registry
 from caption_assets.ledger.database import Ledger
-from caption_assets.ledger.schema import TABLES
+from caption_assets.ledger.schema import HISTORY
 from caption_assets.root import RootFolder
 from tests.orchestration.engines import EngineLog, counting
 
@@ -37,7 +37,7 @@ CHECKS = {
 HAND_OUT_WORK = (
     caption_assets.assets.raw_clips,
     caption_assets.assets.windows,
-    caption_assets.assets.previews,
+    caption_assets.pipeline.previews,
     caption_assets.video.frame_store,
 )
 """Modules that give work to worker processes."""
@@ -160,9 +160,9 @@ def counted_work(log: EngineLog) -> Iterator[Counter[str]]:
 
 
 def row_counts(ledger: Ledger) -> dict[str, int]:
-    """Rows of every table of the ledger."""
-    parts = [f"SELECT '{name}' AS name, count(*) AS n FROM {name}" for name in TABLES]
-    return {str(row["name"]): int(str(row["n"])) for row in ledger.query(" UNION ALL ".join(parts))}
+    """Rows of every table of the ledger's history."""
+    counts = [f"SELECT '{name}' AS name, count(*) AS n FROM {name}" for name in HISTORY]
+    return {str(row["name"]): int(str(row["n"])) for row in ledger.query(" UNION ALL ".join(counts))}
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from caption_assets.engines import registry
 from caption_assets.engines.protocol import Completion
 from caption_assets.ledger.database import Ledger
+from caption_assets.ledger.schema import ActiveRecipeRow
 from caption_assets.root import RootFolder
 from tests.orchestration.engines import EngineLog
 from tests.orchestration.running import CHECKS, query, run_job, table
@@ -20,8 +21,8 @@ def candidates(root, origin="model"):
         SELECT k.*, d.action, d.reason_code, count(d.candidate_id) OVER (PARTITION BY k.candidate_id) AS n_verdicts
         FROM caption_candidates k
         JOIN current_recipes r ON r.kind = 'caption' AND (r.recipe_id = k.recipe_id OR k.origin = 'original')
-        LEFT JOIN batch_decisions b ON b.window_id = k.window_id
-        LEFT JOIN retention_decisions d ON d.decision_id = b.decision_id AND d.candidate_id = k.candidate_id
+        LEFT JOIN captions c ON c.window_id = k.window_id
+        LEFT JOIN retention_decisions d ON d.decision_id = c.decision_id AND d.candidate_id = k.candidate_id
         WHERE k.origin = $origin
         ORDER BY k.window_id, k.stage, k.sample_index
         """,
@@ -165,10 +166,10 @@ def test_an_engine_without_a_language_model_judges_nothing_and_the_next_policy_d
 
 
 def test_a_recipe_that_a_clock_ahead_of_ours_made_current_does_not_stay_so(copy):
-    [row] = query(copy, "SELECT * FROM active_recipes WHERE kind = 'caption'")
+    ledger = Ledger(RootFolder.at(copy))
+    [row] = ledger.select(ActiveRecipeRow, "active_recipes WHERE kind = 'caption'")
     later = datetime.now(UTC) + timedelta(days=1)
-    row |= {"valid_from": later, "created_at": later, "run_id": "of another clock"}
-    Ledger(RootFolder.at(copy)).commit("of another clock", "b", {"active_recipes": [row]})
+    ledger.commit([replace(row, valid_from=later, created_at=later, run_id="of another clock")])
     ran = run_job(copy, settings={"caption.prompt_text": "What is there?"})
     assert ran.work == {"caption": 3, "enhance": 3}
     assert {shown["prompt"] for shown in table(copy)} == {"What is there?"}

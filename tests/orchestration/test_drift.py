@@ -3,15 +3,19 @@
 import json
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
 from caption_assets.cli.main import main
 from caption_assets.engines import registry
 from caption_assets.engines.protocol import Completion
+from caption_assets.ledger.database import Ledger
+from caption_assets.ledger.schema import ActiveRecipeRow, RecipeRow
+from caption_assets.root import RootFolder
 from tests.orchestration.engines import EngineLog
 from tests.orchestration.running import CHECKS, copy_root, query, run_job, table
-from tests.orchestration.test_asset_checks import commit, evaluate, rows_of
+from tests.orchestration.test_asset_checks import evaluate
 
 INVENTED = "The iconic city of New York City: a city of innovation and transformation, with three towers."
 NEW = {"caption.prompt_text": "Hm?"}
@@ -115,14 +119,12 @@ def test_the_check_is_red_when_a_table_shows_what_drifted(flagged, tmp_path):
     """The table of a batch that falls back is replaced by one that does not."""
     root = copy_root(flagged.root, tmp_path / "root")
     assert evaluate(root)["no_drifted_text_is_shown"].passed  # flagged texts may be shown
-    rules = query(root, "SELECT recipe_id FROM recipes WHERE kind = 'on_drift' AND name = 'fallback'")
-    active = next(
-        r for r in rows_of(root, "active_recipes", "kind = 'on_drift'") if r["recipe_id"] == rules[0]["recipe_id"]
-    )
-    now = query(root, "SELECT now() AS now")[0]["now"]
-    commit(root, "active_recipes", [{**active, "valid_from": now}])
+    ledger, now = Ledger(RootFolder.at(root)), datetime.now(UTC)
+    [rule] = ledger.select(RecipeRow, "recipes WHERE kind = 'on_drift' AND name = 'fallback'")
+    [active, *_] = ledger.select(ActiveRecipeRow, "active_recipes WHERE recipe_id = $recipe", recipe=rule.recipe_id)
+    ledger.commit([replace(active, valid_from=now, created_at=now, run_id="test")])
     red = evaluate(root)
     assert {name for name, check in red.items() if not check.passed} == {"no_drifted_text_is_shown"}
     [fault] = red["no_drifted_text_is_shown"].metadata["what is wrong"].records
-    assert "New York City" in fault.data["reason"]
+    assert "New York City" in fault.data["fault"]
     assert red.keys() == CHECKS

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from caption_assets.ledger import backup
 from caption_assets.ledger.database import Ledger
 from caption_assets.pipeline.plan import plan_batches
 from caption_assets.root import RootFolder
@@ -75,9 +76,9 @@ def test_a_second_run_does_nothing(own):
 
 
 def test_off_captions_the_collapsed_windows_and_exact_again_keeps_their_captions(own):
-    plan = planned(own, dedupe_windows="off")
+    plan = planned(own, dedupe={"mode": "off"})
     assert (plan["collapsed"], plan["captions"], plan["enhancements"], plan["clips_to_cut"]) == (0, 2, 2, 0)
-    ran = rerun(own, dedupe_windows="off")
+    ran = rerun(own, dedupe={"mode": "off"})
     assert ran.work == {"caption": 2, "enhance": 2}
     assert duplicates_of(own) == [None] * 5
     own_captions = [row["candidate_id"] for row in table(own)]
@@ -91,16 +92,16 @@ def test_off_captions_the_collapsed_windows_and_exact_again_keeps_their_captions
 
 
 def test_another_prompt_is_asked_once_for_all_and_the_plan_knows_it(own):
-    plan = planned(own, prompt_text="Hm?")
-    ran = rerun(own, prompt_text="Hm?")
+    plan = planned(own, caption={"prompt_text": "Hm?"})
+    ran = rerun(own, caption={"prompt_text": "Hm?"})
     assert ran.work == {"caption": 3, "enhance": 3}
     assert (plan["collapsed"], plan["captions"], plan["enhancements"]) == (2, 3, 3)
-    assert rerun(own, prompt_text="Hm?").work == {}
+    assert rerun(own, caption={"prompt_text": "Hm?"}).work == {}
 
 
 def test_near_is_decided_from_the_ledger_without_decoding(own):
-    plan = planned(own, dedupe_windows="near")
-    ran = rerun(own, dedupe_windows="near")
+    plan = planned(own, dedupe={"mode": "near"})
+    ran = rerun(own, dedupe={"mode": "near"})
     assert ran.work == {}
     assert (plan["collapsed"], plan["captions"]) == (2, 0)
     assert ran.new_rows["window_duplicates"] == 2
@@ -109,10 +110,12 @@ def test_near_is_decided_from_the_ledger_without_decoding(own):
     assert len(windows) == 5, "how windows are collapsed makes no other windows"
 
 
-def test_a_rebuilt_ledger_says_the_same(own):
-    before = table(own)
-    ledger = Ledger(RootFolder.at(own))
-    ledger.rebuild()
-    assert len(ledger.query("SELECT * FROM collapsed_windows")) == 2
-    rerun(own)
+def test_a_ledger_that_is_restored_from_a_backup_says_the_same(own):
+    before, root = table(own), RootFolder.at(own)
+    with Ledger(root).session() as session:
+        backup.write_backup(session, own / "backup")
+    (root.ledger / "ledger.duckdb").unlink()
+    assert backup.restore(root, own / "backup") == []
+    assert query(own, "SELECT count(collapsed_into) AS n FROM captions") == [{"n": 2}]
+    assert rerun(own).work == {}
     assert table(own) == before

@@ -4,7 +4,10 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from caption_assets.assets import raw_clips
+from caption_assets.ledger import backup
 from caption_assets.ledger.database import Ledger
 from caption_assets.root import RootFolder
 from tests.orchestration.running import query, run_job, table
@@ -136,15 +139,22 @@ def test_a_torn_pack_is_made_again_by_the_stage_that_needs_it(copy):
     assert ran.counts("previews") == (3, 0, 0)
 
 
-def test_windows_that_a_rebuild_had_to_leave_out_are_made_again(copy):
-    before = table(copy)
-    [part] = (copy / "ledger" / "parts" / "windows").glob("*/*.parquet")
-    part.write_bytes(part.read_bytes()[:100])
-    assert Ledger(RootFolder.at(copy)).rebuild().unreadable
-    assert not part.exists(), "it is set aside"
+@pytest.mark.parametrize(
+    ("lost", "work", "asset", "counts"),
+    [("clips", {"inspect_file": 2}, "raw_clips", (2, 0, 0)), ("windows", {"cut_clip": 2}, "windows", (3, 0, 0))],
+)
+def test_what_a_restore_had_to_leave_out_is_made_again(copy, lost, work, asset, counts):
+    before, root = table(copy), RootFolder.at(copy)
+    with Ledger(root).session() as session:
+        backup.write_backup(session, copy / "backup")
+    saved = copy / "backup" / f"{lost}.parquet"
+    saved.write_bytes(saved.read_bytes()[:100])
+    [sentence] = backup.restore(root, copy / "backup")
+    assert str(saved) in sentence
     ran = run_job(copy)
     assert ran.ok
-    assert ran.counts("windows") == (3, 0, 0)
+    assert ran.work == work
+    assert ran.counts(asset) == counts
     assert [row["caption"] for row in table(copy)] == [row["caption"] for row in before]
 
 

@@ -55,9 +55,11 @@ def test_every_table_has_the_rows_of_four_clips_of_one_window(demo):
 
 def test_windows_are_those_of_the_design_also_where_headers_lie(demo):
     rows = query(
-        demo.root, "SELECT path, start_frame, end_frame, start_s, len(frame_indices) n FROM batch_windows ORDER BY path"
+        demo.root,
+        "SELECT clip_path, w.start_frame, w.end_frame, w.start_s, len(w.frame_indices) AS n FROM captions "
+        "JOIN windows w USING (window_id) ORDER BY clip_path",
     )
-    assert [(r["path"], r["start_frame"], r["end_frame"], r["start_s"]) for r in rows] == [
+    assert [(r["clip_path"], r["start_frame"], r["end_frame"], r["start_s"]) for r in rows] == [
         ("bigbuckbunny.mp4", 0, 131, 0.0),
         ("cityCC0.mpg", 0, 189, 0.0),  # its first time stamp is 0.54 s
         ("ocean.mp4", 0, 239, 0.0),

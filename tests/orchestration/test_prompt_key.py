@@ -122,14 +122,15 @@ def test_why_and_reproduce_know_the_prompt_of_each_candidate(story, capsys):
     root, ledger = RootFolder.at(story.root), Ledger(RootFolder.at(story.root))
     [window] = {row["window_id"] for row in table(story.root, "b") if row["clip_path"] == "a.mp4"}
     explained = explain(ledger, window)
-    candidates = {candidate["prompt"]: candidate["candidate_id"] for candidate in explained["candidates"]}
+    assert explained is not None
+    candidates = {candidate.prompt: candidate.candidate_id for candidate in explained.candidates}
     assert set(candidates) == {A, A_NEW, A_OTHER, B}
     print_explanation(explained)
     said = capsys.readouterr().out
-    for candidate in explained["candidates"]:
-        name = f"custom {candidate['prompt_sha256'][:8]}"
+    for candidate in explained.candidates:
+        name = f"custom {candidate.prompt_sha256[:8]}"
         assert f"prompt {name}\n" in said
-        assert f"{name} is the prompt:\n  {candidate['prompt']}\n" in said
+        assert f"{name} is the prompt:\n  {candidate.prompt}\n" in said
     log = EngineLog()
     with counted_work(log):
         assert all(reproduce_candidate(root, ledger, each)["matched"] for each in candidates.values())

@@ -9,6 +9,7 @@ import simplejpeg
 import caption_assets.assets.raw_clips as raw_clips_asset
 from caption_assets.ledger.database import Ledger
 from caption_assets.pipeline.plan import plan_batches
+from caption_assets.pipeline.report import problems
 from caption_assets.pipeline.reproduce import reproduce_candidate
 from caption_assets.root import RootFolder
 from caption_assets.settings import Settings
@@ -28,8 +29,8 @@ THREE = {"cut_clip": 1, "caption": 3, "enhance": 3, "write_preview": 3}
 def clips_of(root, path):
     return query(
         root,
-        "SELECT c.* FROM batch_clips b JOIN clips c ON c.clip_id = b.clip_id AND c.recipe_id = b.split_recipe_id "
-        "WHERE b.batch = 'b' AND b.path = $path ORDER BY c.source_start_frame",
+        "SELECT c.* FROM batch_clips b JOIN clips c ON c.clip_id = b.clip_id AND c.source_clip_id IS NOT NULL "
+        "WHERE b.batch = 'b' AND b.clip_path = $path ORDER BY c.source_start_frame",
         path=path,
     )
 
@@ -101,9 +102,9 @@ def test_a_decoder_that_kills_its_process_leaves_one_file_unsplit_and_its_old_cl
     assert ran.ok
     assert ran.counts("raw_clips") == (2, 0, 1)
     assert ran.checks == dict.fromkeys(CHECKS, True)
-    [problem] = Ledger(RootFolder.at(copy)).named("problems", batch="b")
-    assert (problem["what"], problem["name"]) == ("split", "victim.mp4")
-    assert "signal 9" in problem["error"]
+    [problem] = Ledger(RootFolder.at(copy)).read(problems, "b")
+    assert (problem.what, problem.name) == ("split", "victim.mp4")
+    assert "signal 9" in (problem.error or "")
     current = {(row["clip_path"], row["clip_start_frame"], row["is_current"]) for row in table(copy)}
     assert current == {
         ("a.mp4", 0, True), ("victim.mp4", 0, False), ("c.mp4", 0, True), ("c.mp4", 125, True),

@@ -1,10 +1,12 @@
 """What a reader of the ledger can rely on: no caption that a gate stopped unless a person said so, no lost window."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from caption_assets.exchange.table import caption_rows
+from caption_assets.ledger.schema import DecisionRow
 from caption_assets.review import override
 from caption_assets.settings.recipes import retention_recipe
 from tests.ledger.story import Story, settings
@@ -27,11 +29,11 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     with story.at_once():
         for index in range(WINDOWS // 4):
             story.cut(story.upload(f"{index}"), 4, CHOSEN)
-    rows: list[dict[str, object]] = []
+    rows = []
     for index, window in enumerate(story.windows()):
         for row in story.candidates(window, CHOSEN, [draw.choice(STATUSES) for _ in range(N)]):
             text = draw.choice(bad if index < 2 or draw.random() < 0.5 else GOOD)
-            rows.append({**row, "text": text if row["status"] in ("ok", "truncated") else ""})
+            rows.append(replace(row, text=text if row.status in ("ok", "truncated") else ""))
     story.answer(rows)
     return story
 
@@ -47,11 +49,11 @@ def test_no_caption_that_is_served_failed_a_gate_and_no_window_is_missing(story:
     decide(story, policy)
     stopped = story.ledger.query(
         """
-        SELECT d.candidate_id, d.window_id FROM retention_decisions d
-        JOIN latest_decision USING (decision_id) WHERE starts_with(d.reason_code, 'GATE_') AND d.rank IS NULL
+        SELECT d.candidate_id FROM retention_decisions d
+        JOIN captions c ON c.decision_id = d.decision_id WHERE d.reason_code LIKE 'GATE%' AND d.rank IS NULL
         """
     )
-    served = {str(row["candidate_id"]) for row in story.ledger.query("SELECT candidate_id FROM captions")}
+    served = {name for row in story.rows() for name in row.candidate_ids or ()}
     assert len(stopped) > WINDOWS
     assert served
     assert not served & {str(row["candidate_id"]) for row in stopped}
@@ -62,27 +64,21 @@ def test_no_caption_that_is_served_failed_a_gate_and_no_window_is_missing(story:
     rows = caption_rows(story.ledger, "b")
     assert len(rows) == WINDOWS
     for row in rows:
-        if row["status"] != "captioned":
-            assert row["status"] == "no_valid_candidate"
-            assert "GATE_" in str(row["error"])
-    assert sum(row["status"] != "captioned" for row in rows) >= 2
+        if row.status != "captioned":
+            assert row.status == "no_valid_candidate"
+            assert "GATE_" in str(row.error)
+    assert sum(row.status != "captioned" for row in rows) >= 2
 
 
 def test_a_person_may_say_so(story: Story) -> None:
     decide(story, "random_any")
-    [row] = story.ledger.query(
-        """
-        SELECT d.candidate_id, d.window_id, d.reason_code FROM retention_decisions d
-        JOIN latest_decision USING (decision_id)
-        WHERE d.reason_code = 'GATE_META_TALK' ORDER BY d.candidate_id LIMIT 1
-        """
+    dropped = story.ledger.select(
+        DecisionRow, "retention_decisions WHERE reason_code = 'GATE_META_TALK' ORDER BY candidate_id"
     )
-    override(story.root, row["window_id"], [row["candidate_id"]], by="ann", note="true all the same")
-    [shown] = story.ledger.query(
-        "SELECT candidate_id, reason_code, decided_by FROM captions WHERE window_id = $w", w=row["window_id"]
-    )
-    assert shown == {
-        "candidate_id": row["candidate_id"], "reason_code": "KEPT_BY_PERSON", "decided_by": "user:ann",
-    }  # fmt: skip
-    counted = {r["reason_code"]: r["n"] for r in story.ledger.named("gate_counts", batch="b")}
-    assert counted["GATE_SPECIAL_TOKEN"] > 0
+    in_force = {row.decision_id for row in story.rows()}
+    row = next(row for row in dropped if row.decision_id in in_force)
+    override(story.root, row.window_id, [row.candidate_id], by="ann", note="true all the same")
+    shown = story.row(row.window_id)
+    assert (shown.candidate_id, shown.reason_code, shown.decided_by) == (
+        row.candidate_id, "KEPT_BY_PERSON", "user:ann",
+    )  # fmt: skip

@@ -1,11 +1,13 @@
 """A person's choice: it wins over every policy until it is withdrawn, and every act is on record."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from caption_assets.exchange.table import caption_rows
 from caption_assets.ids import WindowId
+from caption_assets.pipeline.report import problems
 from caption_assets.pipeline.why import explain
 from caption_assets.review import ReviewError, override, withdraw_override
 from caption_assets.root import RootFolder
@@ -33,14 +35,15 @@ def ids_of(story: Story) -> list[str]:
 
 
 def shown(story: Story) -> list[str]:
-    return [str(row["candidate_id"]) for row in story.ledger.query("SELECT candidate_id FROM captions ORDER BY rank")]
+    [row] = story.rows()
+    return row.candidate_ids or []
 
 
 def test_an_override_wins_until_it_is_withdrawn_and_every_act_stays(story: Story, window: WindowId) -> None:
     first, second, *_ = ids_of(story)
     assert shown(story) == [first]
     rows = override(story.root, window, [second], by="ann", note="better")
-    assert [(row["action"], row["candidate_id"] == second) for row in rows].count(("keep", True)) == 1
+    assert [(row.action, row.candidate_id == second) for row in rows].count(("keep", True)) == 1
     assert len(rows) == 4, "every considered candidate has a verdict"
     assert shown(story) == [second]
 
@@ -55,41 +58,40 @@ def test_an_override_wins_until_it_is_withdrawn_and_every_act_stays(story: Story
     assert shown(story) == [first, second], "policies decide again"
     override(story.root, window, [first], by="eve")
     assert shown(story) == [first], "after a withdrawal a window can be overridden again"
-    history = explain(story.ledger, window)["history"]
-    said = [
-        (r["decided_by"], len(r["kept"]), r["is_withdrawal"], r["note"]) for r in history if r["policy"] == "override"
-    ]
+    explanation = explain(story.ledger, window)
+    assert explanation is not None
+    history = [each for each in explanation.history if each.policy == "override"]
+    said = [(each.decided_by, len(each.kept), each.is_withdrawal, each.note) for each in history]
     assert said == [
         ("user:ann", 1, False, "better"), ("user:bob", 2, False, None), ("user:ann", 0, True, "as it was"),
         ("user:eve", 1, False, None),
     ]  # fmt: skip
-    before = shown(story)
-    story.ledger.rebuild()
-    assert shown(story) == before
+    assert story.ledger.verify() == []
 
 
 def test_a_person_may_keep_what_a_gate_dropped_and_the_original_and_none_at_all(story: Story, window: WindowId) -> None:
     other = settings(prompt_text="B", caption_num=1)
     story.use(other)
-    refused = story.candidates(window, other, ["ok"])[0] | {"status": "refused", "text": "I cannot describe this."}
+    [made] = story.candidates(window, other, ["ok"])
+    refused = replace(made, status="refused", text="I cannot describe this.")
     story.answer([refused])
     story.decide(other)
-    override(story.root, window, [str(refused["candidate_id"])], by="ann")
-    assert shown(story) == [refused["candidate_id"]]
+    override(story.root, window, [refused.candidate_id], by="ann")
+    assert shown(story) == [refused.candidate_id]
 
     story.keep_original(window, "what the uploader wrote")
     [original] = story.ledger.query("SELECT candidate_id FROM caption_candidates WHERE origin = 'original'")
     override(story.root, window, [original["candidate_id"]], by="ann")
     [row] = caption_rows(story.ledger, "b")
-    assert (row["caption"], row["decided_by"], row["is_current"]) == ("what the uploader wrote", "user:ann", False)
+    assert (row.caption, row.decided_by, row.is_current) == ("what the uploader wrote", "user:ann", False)
 
     override(story.root, window, [], by="ann", note="nothing fits")
     assert shown(story) == []
     [row] = caption_rows(story.ledger, "b")
-    assert (row["status"], row["error"]) == (
+    assert (row.status, row.error) == (
         "no_valid_candidate", "every candidate was dropped: NOT_CHOSEN_BY_PERSON",
     )  # fmt: skip
-    assert story.ledger.named("problems", batch="b") == [], "that is a choice and no failure"
+    assert story.ledger.read(problems, "b") == [], "that is a choice and no failure"
 
 
 def test_tables_are_written_again_also_of_a_batch_that_shares_the_window(story: Story, window: WindowId) -> None:
@@ -108,9 +110,8 @@ def test_what_cannot_be_is_refused_and_changes_nothing(story: Story, window: Win
         story.cut(story.upload("other"), 1, FOUR)
     (elsewhere,) = set(story.windows()) - {window}
     story.answer(story.candidates(elsewhere, FOUR, ["ok"]))
-    there = story.ledger.named("window_candidates", window=window)
-    good, empty = there[0]["candidate_id"], there[2]["candidate_id"]
-    foreign = story.ledger.named("window_candidates", window=elsewhere)[0]["candidate_id"]
+    good, _, empty, _ = (row.candidate_id for row in story.all_candidates(f"window_id = '{window}'"))
+    [foreign] = (row.candidate_id for row in story.all_candidates(f"window_id = '{elsewhere}'"))
     before = story.count("retention_decisions")
     for window_id, keep, by, message in [
         ("w0", [good], "ann", "no such window"),

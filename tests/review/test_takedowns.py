@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 
 from caption_assets.exchange import table
-from caption_assets.exchange.table import caption_rows, write_tables
+from caption_assets.exchange.table import TableRow, caption_rows, write_tables
 from caption_assets.ids import ClipId
+from caption_assets.ledger.schema import PreviewRow, WindowRow
+from caption_assets.pipeline.report import Note, notes
 from caption_assets.review import ReviewError, take_down, withdraw_takedown
 from tests.ledger.story import Story, row_of, settings
 
 A = settings(prompt_text="A")
-VIEWS = ("batch_files", "batch_clips", "live_clips", "batch_windows", "live_windows", "captions")
+VIEWS = ("batch_clips", "live_windows", "captions")
 
 
 @pytest.fixture
@@ -26,15 +28,13 @@ def clips(story: Story) -> dict[str, ClipId]:
         for clip in found.values():
             story.cut(clip, 1, A)
     story.caption(A)
-    rows = []
-    for row in story.ledger.query("SELECT window_id, run_id, created_at FROM windows"):
-        window, base = row["window_id"], story.root.path
-        for path in (f"frames/b/{window}.abc.parquet", f"previews/b/{window}.webp", f"previews/b/{window}.jpg"):
+    for window in story.ledger.select(WindowRow, "windows"):
+        name, base = window.window_id, story.root.path
+        for path in (f"frames/b/{name}.abc.parquet", f"previews/b/{name}.webp", f"previews/b/{name}.jpg"):
             (base / path).parent.mkdir(parents=True, exist_ok=True)
             (base / path).write_bytes(b"12345")
-        rows.append(row_of("previews", uri=f"previews/b/{window}.webp", poster_uri=f"previews/b/{window}.jpg",
-                           status="ok", **row))  # fmt: skip
-    story.ledger.commit("run-1", "b", {"previews": rows})
+        story.commit(row_of(PreviewRow, window_id=name, uri=f"previews/b/{name}.webp",
+                            poster_uri=f"previews/b/{name}.jpg", status="ok", **story.made()))  # fmt: skip
     for batch, path, content in (("b", "in/bad.mp4", "bad"), ("b", "in/good.mp4", "good"), ("c", "again.mp4", "bad")):
         file = story.root.uploads / batch / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def test_a_clip_is_gone_from_every_view_and_table_and_its_rows_stay(story: Story
     for view in VIEWS:
         assert {row["clip_id"] for row in story.ledger.query(f"SELECT clip_id FROM {view}")} == {clips["good"]}, view
     assert caption_rows(story.ledger, "c") == []
-    assert [row["clip_id"] for row in caption_rows(story.ledger, "b")] == [clips["good"]]
+    assert [row.clip_id for row in caption_rows(story.ledger, "b")] == [clips["good"]]
     assert clips["bad"] not in (story.root.exports("b") / "captions.jsonl").read_text()
     assert (story.root.exports("c") / "captions.jsonl").read_bytes() == b""
     assert {name: story.count(name) for name in before} == before
@@ -77,7 +77,7 @@ def test_a_run_that_read_its_rows_before_a_takedown_does_not_write_them_after_it
         "clips": [clips["bad"]], "by": "ann", "reason": "the uploader asked",
     })  # fmt: skip
 
-    def read_and_be_overtaken(*args: object) -> list[dict[str, object]]:
+    def read_and_be_overtaken(*args: object) -> list[TableRow]:
         monkeypatch.setattr(table, "caption_rows", caption_rows)
         rows = caption_rows(story.ledger, "c")
         person.start()
@@ -100,9 +100,8 @@ def test_the_same_content_uploaded_again_stays_hidden_and_the_run_says_so(
     story.upload("bad", "d", path="new-name.mp4")
     assert story.windows("d") == []
     assert story.uncut("d") == story.missing("d") == []
-    assert story.ledger.named("notes", batch="d") == [
-        {"path": "new-name.mp4", "error": "not shown: taken down by ann (the uploader asked)"}
-    ]
+    said = [Note("new-name.mp4", "not shown: taken down by ann (the uploader asked)")]
+    assert story.ledger.read(notes, "d") == said
 
 
 def test_it_can_be_withdrawn_as_long_as_no_file_was_deleted(story: Story, clips: dict[str, ClipId]) -> None:
@@ -157,7 +156,7 @@ def test_another_video_under_the_same_name_is_left_alone(story: Story, clips: di
 
 def test_a_batch_goes_and_what_another_batch_shows_stays(story: Story, clips: dict[str, ClipId]) -> None:
     take_down(story.root, batches=["b"], by="ann", reason="the uploader left", delete_files=True)
-    assert {row["clip_id"] for row in story.ledger.query("SELECT clip_id FROM live_clips")} == {clips["bad"]}
+    assert {row["clip_id"] for row in story.ledger.query("SELECT clip_id FROM live_windows")} == {clips["bad"]}
     [window] = story.windows("c")
     assert files(story) == {"uploads/c/again.mp4", f"previews/b/{window}.webp", f"previews/b/{window}.jpg"}
     assert (story.root.exports("b") / "captions.jsonl").read_bytes() == b""
@@ -175,7 +174,7 @@ def test_a_part_of_a_file_can_be_hidden_alone_and_its_file_is_not_deleted_for_it
         take_down(story.root, clips=[one], by="ann", reason="a face", delete_files=True)
     assert story.count("tombstones") == 0
     take_down(story.root, clips=[one], by="ann", reason="a face")
-    assert {row["clip_id"] for row in story.ledger.query("SELECT clip_id FROM batch_windows")} == {two}
+    assert {row["clip_id"] for row in story.ledger.query("SELECT clip_id FROM captions")} == {two}
     take_down(story.root, clips=[source], by="ann", reason="all of it")
     assert story.windows() == []
 

@@ -2,12 +2,15 @@
 
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from caption_assets.ledger.schema import UploadRow
 from caption_assets.uploads.batches import (
     BatchNameError,
     FoundFile,
@@ -17,6 +20,7 @@ from caption_assets.uploads.batches import (
     list_batches,
     printable,
 )
+from tests.ledger.story import row_of
 
 GOOD_NAMES = [
     "a",
@@ -262,29 +266,30 @@ def test_a_batch_that_is_not_there_or_is_a_link_is_not_found(uploads: Path) -> N
             find_files(uploads, name)
 
 
-ROW = {
-    "bytes": 10, "mtime_ns": 20, "sidecar_mtime_ns": 30, "columns_mtime_ns": None, "sha256": "0" * 64, "status": "ok",
-    "error": None,
-}  # fmt: skip
+ROW = row_of(
+    UploadRow, bytes=10, mtime_ns=20, sidecar_mtime_ns=30, columns_mtime_ns=None, sha256="0" * 64, status="ok"
+)  # fmt: skip
 
 
-def test_a_file_is_recorded_while_its_size_and_times_are_those_of_its_row():
+def test_a_file_is_recorded_while_its_size_and_times_are_those_of_its_row() -> None:
     file = FoundFile("a.mp4", 10, 20, None, 30)
     assert is_recorded(file, ROW)
-    assert is_recorded(file, {**ROW, "status": "quarantined", "error": "no video stream in the file"})
+    assert is_recorded(file, replace(ROW, status="quarantined", error="no video stream in the file"))
     assert not is_recorded(file, None)
     for column in ("bytes", "mtime_ns", "sidecar_mtime_ns", "columns_mtime_ns"):
-        assert not is_recorded(file, {**ROW, column: 11})
+        changed: dict[str, Any] = {column: 11}
+        assert not is_recorded(file, replace(ROW, **changed))
 
 
-def test_a_file_that_came_back_or_about_which_nothing_was_found_out_is_not_recorded():
+def test_a_file_that_came_back_or_about_which_nothing_was_found_out_is_not_recorded() -> None:
     file = FoundFile("a.mp4", 10, 20, None, 30)
-    assert not is_recorded(file, {**ROW, "status": "gone"})
-    assert not is_recorded(file, {**ROW, "status": "quarantined", "sha256": None, "error": "stopped after 600 s"})
+    assert not is_recorded(file, replace(ROW, status="gone"))
+    assert not is_recorded(file, replace(ROW, status="quarantined", sha256=None, error="stopped after 600 s"))
 
 
-def test_an_unusable_file_is_recorded_while_its_problem_is_the_same():
+def test_an_unusable_file_is_recorded_while_its_problem_is_the_same() -> None:
     file = FoundFile("dangling", None, None, problem="a link to nothing")
-    row = {**ROW, "bytes": None, "mtime_ns": None, "sidecar_mtime_ns": None, "sha256": None, "status": "quarantined"}
-    assert is_recorded(file, {**row, "error": "a link to nothing"})
-    assert not is_recorded(file, {**row, "error": "something else"})
+    unknown: dict[str, Any] = dict.fromkeys(("bytes", "mtime_ns", "sidecar_mtime_ns", "sha256"))
+    row = replace(ROW, status="quarantined", **unknown)
+    assert is_recorded(file, replace(row, error="a link to nothing"))
+    assert not is_recorded(file, replace(row, error="something else"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import av
 
-from caption_assets.video.x264 import repeatable
+from tests.video.encoders import repeatable
 from tests.video.films import numbered_picture
 
 

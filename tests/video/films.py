@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from caption_assets.video.x264 import repeatable
+from tests.video.encoders import repeatable
 
 CLIPS = Path(__file__).parents[2] / "clips"
 BITS = 10

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import av
 
-from caption_assets.video.priority import keeping_priority
-from caption_assets.video.x264 import repeatable
+from tests.video.encoders import repeatable, start_encoding
 from tests.video.films import CLIPS
 
 MUTATIONS = ("flip", "burst", "cut", "splice", "drop", "repeat", "head", "zeros")
@@ -95,8 +94,7 @@ def recode_start(clip: Path, target: Path, container_format: str, codec: str, op
         stream = writer.add_stream(codec, rate=25, options=repeatable(codec, options))
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         stream.codec_context.thread_count = 1
-        with keeping_priority():
-            writer.start_encoding()
+        start_encoding(writer)
         for number, frame in enumerate(reader.decode(video=0)):
             if number == SMALL_FRAMES:
                 break

@@ -18,8 +18,8 @@ from caption_assets.video.container import unlisted_samples
 from caption_assets.video.pack import PackRule, pack_path, pack_windows, plan_clip, read_pack
 from caption_assets.video.probe import UnreadableVideo, probe_clip
 from caption_assets.video.workers import WorkerFailure, map_clips
-from caption_assets.video.x264 import repeatable
 from tests.video.changing import Part, make_changing_film
+from tests.video.encoders import repeatable
 from tests.video.films import CLIPS, make_film, number_of
 from tests.video.fuzz import faults, fuzz, report
 from tests.video.judging import Trial, judge, truth_of

@@ -12,7 +12,7 @@ import pytest
 from caption_assets.video.decode import decode_frames
 from caption_assets.video.probe import probe_clip
 from caption_assets.video.scenes import find_scene_cuts
-from caption_assets.video.x264 import repeatable
+from tests.video.encoders import repeatable
 from tests.video.films import CLIPS, pictures_in_full
 from tests.video.test_decode import damage_packet
 

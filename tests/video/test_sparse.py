@@ -18,10 +18,9 @@ from caption_assets.settings.groups import WindowSettings
 from caption_assets.video import decode
 from caption_assets.video.decode import decode_frames
 from caption_assets.video.pack import plan_clip
-from caption_assets.video.priority import keeping_priority
 from caption_assets.video.probe import ClipFacts, probe_clip
 from caption_assets.video.sparse import SPARSE_CODECS, Feed, PacketIndex, plan_feed
-from caption_assets.video.x264 import repeatable
+from tests.video.encoders import repeatable, start_encoding
 from tests.video.films import CLIPS
 
 N_FRAMES = 72
@@ -97,8 +96,7 @@ def encode(folder: Path, film: Film, pictures: list[av.VideoFrame]) -> Path:
         stream.width, stream.height = SIZE
         stream.pix_fmt = film.pix_fmt
         stream.codec_context.thread_count = 1
-        with keeping_priority():
-            container.start_encoding()
+        start_encoding(container)
         for number, picture in enumerate(pictures):
             frame = picture.reformat(format=film.pix_fmt)
             frame.pts, frame.time_base = number, Fraction(1, 24)

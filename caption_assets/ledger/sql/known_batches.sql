@@ -1,2 +1,0 @@
--- Batches that have registered files.
-SELECT DISTINCT batch FROM uploads ORDER BY batch;
