@@ -67,14 +67,19 @@ def restore_into(root: RootFolder, folder: Path) -> list[str]:
     for leftover in root.ledger.glob("ledger.restoring*"):
         leftover.unlink()
     faults: list[str] = []
+    # In many transactions, since a large one needs much memory. Nobody opens the file before it has its name.
     with fresh.session(writes=True) as session:
         migrations.create(session)
-        for name, table in HISTORY.items():
+    for name, table in HISTORY.items():
+        with fresh.session(writes=True) as session:
             faults += session.read_parquet(table, files[name])
+    with fresh.session(writes=True) as session:
         # What names a recipe that did not read is made current again by the next run, with the recipe.
         for name in ("active_recipes", "clip_recipes"):
             session.rows(f"DELETE FROM {name} WHERE recipe_id NOT IN (SELECT recipe_id FROM recipes)")
-        for (batch,) in session.rows("SELECT DISTINCT batch FROM uploads ORDER BY batch"):
+        batches = session.rows("SELECT DISTINCT batch FROM uploads ORDER BY batch")
+    for (batch,) in batches:
+        with fresh.session(writes=True) as session:
             upkeep.place_batch(session, batch)
     if database.exists():
         _set_aside(database)

@@ -185,19 +185,26 @@ class DuckDBSession(Session):
         readable = [path for path in paths if path not in faults]
         if readable:
             files = f"[{', '.join(quoted(_pattern(path)) for path in readable)}]"
-            source = f"read_parquet({files}, union_by_name = true, filename = true, file_row_number = true)"
+            source = f"read_parquet({files}, union_by_name = true)"
             present = {row[0] for row in self.rows(f"DESCRIBE SELECT * FROM {source}")}
             values = ", ".join(
-                f"CAST({column.name if column.name in present else 'NULL'} AS {column.type}) AS {column.name}"
+                f"CAST({column.name if column.name in present else 'NULL'} AS {column.type})"
                 for column in table.columns
             )
             names = ", ".join(column.name for column in table.columns)
-            order = f"PARTITION BY {', '.join(table.key)} ORDER BY created_at, filename, file_row_number"
-            self.rows(
-                f"INSERT INTO {table.name} ({names}) SELECT {names} FROM (SELECT {values}, filename, file_row_number "
-                f"FROM {source}) QUALIFY row_number() OVER ({order}) = 1 ORDER BY created_at, filename, file_row_number"
-            )
+            self.rows(f"INSERT INTO {table.name} ({names}) SELECT {values} FROM {source}")
+            self._keep_oldest(table)
         return [f"{path}: left out, it does not read: {reason}" for path, reason in faults.items()]
+
+    def _keep_oldest(self, table: Table) -> None:
+        """Delete rows whose key an older row has. Files that one program wrote hardly ever hold any."""
+        key = ", ".join(table.key)
+        again = f"SELECT {key} FROM {table.name} GROUP BY {key} HAVING count(*) > 1"
+        if self.rows(f"{again} LIMIT 1"):
+            age = f"row_number() OVER (PARTITION BY {key} ORDER BY created_at, rowid)"
+            numbered = f"SELECT rowid AS place, {age} AS age FROM {table.name} WHERE ({key}) IN ({again})"
+            later = f"SELECT place FROM ({numbered}) numbered WHERE age > 1"
+            self.rows(f"DELETE FROM {table.name} WHERE rowid IN ({later})")
 
     def _why_unreadable(self, table: Table, path: Path) -> str | None:
         source = f"read_parquet({quoted(_pattern(path))})"
