@@ -3,12 +3,10 @@
     uploads/<batch>/...                              read only
     frames/<batch>/<window>.<pack>.parquet           packed sampled frames, deletable, rebuilt on demand
     previews/<batch>/<window>.webp                   with a poster <window>.jpg
-    ledger/parts/<table>/<batch>/<run>.parquet       what happened, append-only
-    ledger/ledger.duckdb                             the same rows, indexed
-    ledger/journal/...                               rows between two commits
+    ledger/ledger.duckdb                             what happened, and what is so now
     exports/<batch>/...
 
-A frame's pack or a preview may be deleted; the parts of the ledger may not.
+Packed frames and previews may be deleted; the database may not, unless there is a backup of it.
 """
 
 import hashlib
@@ -54,7 +52,7 @@ class RootFolder:
 
     @property
     def ledger(self) -> Path:
-        """Folder of the ledger: parts, database and lock."""
+        """Folder of the ledger: the database and its locks."""
         return self.path / "ledger"
 
     def batch_lock(self, batch: str) -> Path:
@@ -64,10 +62,6 @@ class RootFolder:
     def tables_lock(self, batch: str) -> Path:
         """File that is locked while the tables of `batch` are written, by a run or by a person's command."""
         return self.batch_lock(batch).with_suffix(".tables.lock")
-
-    def journals(self, batch: str) -> Path:
-        """Folder of rows that runs of `batch` made and had no time to commit."""
-        return self.ledger / "journal" / hashlib.sha256(batch.encode()).hexdigest()[:16]
 
     def frames(self, batch: str) -> Path:
         """Folder of the packed frames that runs of `batch` made."""

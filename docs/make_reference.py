@@ -122,8 +122,8 @@ def commands(command: click.Command, parent: click.Context | None) -> Iterator[c
         return
     for name in command.list_commands(context):
         inner = command.get_command(context, name)
-        assert inner is not None
-        yield from commands(inner, context)
+        if inner is not None and not inner.hidden:
+            yield from commands(inner, context)
 
 
 def command_section(context: click.Context) -> str:

@@ -33,6 +33,8 @@ def anchors(page: Path) -> set[str]:
 def command_paths(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[str]:
     if isinstance(command, click.Group):
         for name, inner in command.commands.items():
+            if inner.hidden:
+                continue
             yield from command_paths(inner, (*path, name))
     else:
         yield " ".join(path)

@@ -42,7 +42,7 @@ def enhanced_captions(
     what it lost. `enhance.on_drift` says what is then shown; other limits check again and call no model.
 
     Off with `enhance.enabled = false`. A caption that failed before is tried again. Cut and refused captions are not
-    rewritten; the counts and the view `enhancement_skips` say which.
+    rewritten; the counts of the materialization say which and why.
     """
     values = settings.values()
     with ExitStack() as stages:

@@ -8,13 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from caption_assets.captioning.tasks import (
-    Task,
-    candidate_row,
-    first_request,
-    second_requests,
-    second_stage_of,
-)
+from caption_assets.captioning.tasks import Task, candidate_row, first_request, second_requests, second_stage_of
 from caption_assets.engines.dispatcher import Asked, Dispatcher
 from caption_assets.engines.protocol import PackedFrames
 from caption_assets.ids import RecipeId, WindowId

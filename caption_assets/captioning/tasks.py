@@ -20,7 +20,7 @@ MOST_TOKENS = 2**31 - 1
 """Largest count that the ledger's columns of tokens hold."""
 
 GOOD_STATUSES: tuple[Status, ...] = ("ok", "truncated")
-"""Statuses of a text that a second stage can work on. An enhancement needs a whole one: see `enhancement_skips`."""
+"""Statuses of a text that a second stage can work on. An enhancement needs a whole one: see `skip_reason`."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 One thread owns the queue: the caller's, while it waits for the next answer. What engines do on their threads arrives
 there as events. A second thread reads the next request in advance, frames included, while the caller writes earlier
-answers. So no more is lost with a killed process than the engine may hold.
+answers. Requests are sent only while the caller waits, so a killed process loses at most what the engine may hold.
 
 An engine that dies is started again, and gets what it had not finished once more. Nothing says which request killed
 it, so all in flight are suspects: after each death half as many may be in flight, the suspects first of all. A request

@@ -5,11 +5,11 @@ An engine's identity is known without loading it, so that a run with nothing to 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
-from caption_assets.engines import openai, transformers, vllm, vllm_arguments
 from caption_assets.engines.devices import has_cuda
 from caption_assets.engines.protocol import Engine, EngineIdentity, EngineSpec
-from caption_assets.engines.signal import SignalEngine
 from caption_assets.settings.groups import MANAGED_KWARGS
 
 AUTO = "auto"
@@ -39,35 +39,40 @@ class EngineEntry:
     exclusive: bool = False
 
 
+def _engine(module: str) -> Any:
+    """Return a module of this folder, imported when it is first needed: commands that only ask need none."""
+    return import_module(f"caption_assets.engines.{module}")
+
+
 ENGINES: Mapping[str, EngineEntry] = {
     "signal": EngineEntry(
         name="signal",
         description="embedded; says what it measures in the pixels; no model, no GPU, no download",
-        identify=lambda _: SignalEngine.identity(),
-        load=lambda _: SignalEngine(),
+        identify=lambda _: _engine("signal").SignalEngine.identity(),
+        load=lambda _: _engine("signal").SignalEngine(),
         text_from_frames=True,
     ),
     "vllm": EngineEntry(
         name="vllm",
         description="vision-language and text models in this process, on a GPU or vLLM's CPU build",
-        identify=vllm.identify,
-        load=lambda spec: vllm.VllmEngine(spec, MANAGED_KWARGS),
-        missing=vllm_arguments.missing,
+        identify=lambda spec: _engine("vllm").identify(spec),
+        load=lambda spec: _engine("vllm").VllmEngine(spec, MANAGED_KWARGS),
+        missing=lambda: _engine("vllm_arguments").missing(),
         exclusive=True,
     ),
     "openai": EngineEntry(
         name="openai",
         description="any OpenAI-compatible server or router, or several of them; openai.base_urls says where",
-        identify=openai.identify,
-        load=openai.load,
-        missing=openai.missing,
+        identify=lambda spec: _engine("openai").identify(spec),
+        load=lambda spec: _engine("openai").load(spec),
+        missing=lambda: _engine("openai").missing(),
     ),
     "transformers": EngineEntry(
         name="transformers",
         description="models in this process through Hugging Face Transformers, one caption at a time",
-        identify=transformers.identify,
-        load=transformers.TransformersEngine,
-        missing=transformers.missing,
+        identify=lambda spec: _engine("transformers").identify(spec),
+        load=lambda spec: _engine("transformers").TransformersEngine(spec),
+        missing=lambda: _engine("transformers").missing(),
         exclusive=True,
     ),
 }

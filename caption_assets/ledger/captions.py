@@ -7,7 +7,7 @@ batches is one clip. `placed` says where a batch's windows are; `decided`, `enha
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import PurePosixPath
@@ -345,13 +345,14 @@ def is_complete(row: WindowSetRow, n_windows: int) -> bool:
 
 def uncut_clips(history: BatchHistory) -> list[FileClip]:
     """Return the clips that have no complete window set under the batch's current window recipe."""
-    recipe, sets = history.recipes.get("window"), complete_sets(history)
-    if recipe is None:
-        return []
-    return [
-        clip for clip in wanted_clips(history)
-        if all(row.recipe_id != recipe.recipe_id for row in sets.get(clip.clip_id, ()))
-    ]  # fmt: skip
+    sets = complete_sets(history)
+    return clips_to_cut(history, {(clip, row.recipe_id) for clip, rows in sets.items() for row in rows})
+
+
+def clips_to_cut(history: BatchHistory, cut: Collection[tuple[str, str]]) -> list[FileClip]:
+    """Return the wanted clips that `cut` lacks: clips that have a complete window set, each with the set's recipe."""
+    recipe = history.recipes.get("window")
+    return [clip for clip in wanted_clips(history) if recipe and (clip.clip_id, recipe.recipe_id) not in cut]
 
 
 def shown_sets(history: BatchHistory) -> list[tuple[FileClip, WindowSetRow]]:

@@ -38,15 +38,32 @@ WINDOWS_OF_BATCH = f"SELECT window_id FROM windows WHERE clip_id IN ({CLIPS_OF_B
 
 def current_recipes(session: Session, batch: str) -> dict[str, CurrentRecipe]:
     """Return the recipe that is current for each stage of a batch; none whose own row is missing."""
-    active = session.select(ActiveRecipeRow, "active_recipes WHERE batch = $batch", batch=batch)
-    ids = {kind: max(rows, key=lambda row: row.valid_from).recipe_id for kind, rows in group(active, _kind).items()}
-    source = "recipes WHERE recipe_id IN (SELECT recipe_id FROM active_recipes WHERE batch = $batch)"
-    known = {recipe.recipe_id: recipe for recipe in session.select(CurrentRecipe, source, batch=batch)}
-    return {kind: known[name] for kind, name in ids.items() if name in known}
+    return recipes_of_batches(session, batch).get(batch, {})
 
 
-def _kind(row: ActiveRecipeRow) -> str:
-    return row.kind
+def recipes_of_batches(session: Session, batch: str | None) -> dict[str, dict[str, CurrentRecipe]]:
+    """Return what `current_recipes` does for every batch, or one."""
+    of_batch, named = _of(batch)
+    known = {
+        recipe.recipe_id: recipe
+        for recipe in session.select(
+            CurrentRecipe,
+            f"recipes WHERE recipe_id IN (SELECT recipe_id FROM active_recipes WHERE {of_batch})",
+            **named,
+        )
+    }
+    recipes: dict[str, dict[str, CurrentRecipe]] = {}
+    for row in session.select(ActiveRecipeRow, f"active_recipes WHERE {of_batch} ORDER BY valid_from", **named):
+        current = recipes.setdefault(row.batch, {})
+        current.pop(row.kind, None)
+        if row.recipe_id in known:
+            current[row.kind] = known[row.recipe_id]
+    return recipes
+
+
+def _of(batch: str | None) -> tuple[str, dict[str, str]]:
+    """Return the condition that a row is of a batch, or of any, and its parameters."""
+    return ("true", {}) if batch is None else ("batch = $batch", {"batch": batch})
 
 
 def clip_recipes(session: Session, batch: str) -> dict[str, str | None]:
@@ -74,6 +91,42 @@ def read_history(session: Session, batch: str, *, windows: bool = True) -> Batch
         recipes=current_recipes(session, batch),
         clip_recipes=clip_recipes(session, batch),
     )  # fmt: skip
+
+
+def read_files(session: Session, batch: str | None) -> list[BatchHistory]:
+    """Return what decides which clips every batch shows, or one: histories without windows, a million in a few reads.
+
+    There is none of a batch that never had a file.
+    """
+    of_batch, named = _of(batch)
+    of_clips, of_files = "true", "true"
+    if batch is not None:
+        of_clips, of_files = f"clip_id IN ({CLIPS_OF_BATCH})", f"source_clip_id IN ({OF_BATCH})"
+    uploads = group(session.select(UploadRow, f"uploads WHERE {of_batch}", **named), lambda row: row.batch)
+    clips = group(session.select(ClipRow, f"clips WHERE {of_clips}", **named), _file_of)
+    sets = group(session.select(ClipSetRow, f"clip_sets WHERE {of_files}", **named), lambda row: row.source_clip_id)
+    tombstones = group(session.select(TombstoneRow, "tombstones"), lambda row: row.object_id)
+    recipes = recipes_of_batches(session, batch)
+    histories = []
+    for name in sorted(uploads):
+        files = sorted({row.clip_id for row in uploads[name] if row.clip_id})
+        held = [clip for file in files for clip in clips.get(file, ())]
+        objects = {name, *files, *(clip.clip_id for clip in held)} & tombstones.keys()
+        histories.append(
+            BatchHistory(
+                batch=name,
+                uploads=uploads[name],
+                tombstones=[row for each in objects for row in tombstones[each]],
+                clips=held,
+                clip_sets=[row for file in files for row in sets.get(file, ())],
+                recipes=recipes.get(name, {}),
+            )
+        )
+    return histories
+
+
+def _file_of(clip: ClipRow) -> str:
+    return clip.source_clip_id or clip.clip_id
 
 
 def follow(session: Session, new: Mapping[str, Sequence[Record]]) -> None:

@@ -203,7 +203,7 @@ def _samples(delivery: Delivery, batch: str, stored: Sequence[SampleRow], act: s
 
 
 class _Windows:
-    """The windows of a batch by path and frames of the file; `missing` names those that are asked for in vain."""
+    """The windows of a batch by path and frames of the file; `missing` says which could not be found."""
 
     def __init__(self, state: _Batch):
         self.missing: list[str] = []

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from caption_assets import ids
@@ -12,7 +12,7 @@ from caption_assets.ids import ClipId, RecipeId
 from caption_assets.ledger import captions, upkeep
 from caption_assets.ledger.captions import BatchHistory, CurrentRecipe, group
 from caption_assets.ledger.database import Ledger
-from caption_assets.ledger.schema import ClipRow, ClipSetRow, PreviewRow, TombstoneRow, UploadRow, WindowSetRow
+from caption_assets.ledger.schema import PreviewRow, WindowSetRow
 from caption_assets.ledger.store import Session
 from caption_assets.pipeline.caption_work import MADE, CaptionRule, candidates_in
 from caption_assets.pipeline.clip_prompts import ClipPrompts, check_prompt_key, prompts_of_clips, recipes_of_clips
@@ -104,7 +104,8 @@ def plan_batches(ledger: Ledger, settings: Settings, engine: str, batch: str | N
     prompts = _prompts(ledger, settings, batch)
     rules = _rules(settings, engine, prompts)
     with ledger.session() as session:
-        planned = _read_files(session, rules, batch)
+        histories = [replace(each, recipes={"split": rules.split}) for each in upkeep.read_files(session, batch)]
+        planned = [each for history in histories if (each := plan_files(history, rules)) is not None]
         if batch is not None:
             windows = [name for each in planned for clip in each.clips for name in window_ids(clip, rules)]
             session.put_names("window_id", windows)
@@ -244,38 +245,6 @@ def count_work(clips: Iterable[PlannedClip], done: Done, rules: PlanRules) -> Co
 
 
 # What is read.
-
-
-def _read_files(session: Session, rules: PlanRules, batch: str | None) -> list[PlannedBatch]:
-    """Return the clips that one batch would have, or each."""
-    of_batch, of_clips, of_files = "true", "true", "true"
-    if batch is not None:
-        of_batch = "batch = $batch"
-        of_clips, of_files = f"clip_id IN ({upkeep.CLIPS_OF_BATCH})", f"source_clip_id IN ({upkeep.OF_BATCH})"
-    named = {} if batch is None else {"batch": batch}
-    uploads = group(session.select(UploadRow, f"uploads WHERE {of_batch}", **named), lambda row: row.batch)
-    clips = group(session.select(ClipRow, f"clips WHERE {of_clips}", **named), _file_of)
-    sets = group(session.select(ClipSetRow, f"clip_sets WHERE {of_files}", **named), lambda row: row.source_clip_id)
-    tombstones = group(session.select(TombstoneRow, "tombstones"), lambda row: row.object_id)
-    planned = []
-    for name in sorted(uploads):
-        files = sorted({row.clip_id for row in uploads[name] if row.clip_id})
-        held = [clip for file in files for clip in clips.get(file, ())]
-        objects = {name, *(clip.clip_id for clip in held)} & tombstones.keys()
-        history = BatchHistory(
-            batch=name,
-            uploads=uploads[name],
-            tombstones=[row for each in objects for row in tombstones[each]],
-            clips=held,
-            clip_sets=[row for file in files for row in sets.get(file, ())],
-            recipes={"split": rules.split},
-        )
-        planned.append(plan_files(history, rules))
-    return [each for each in planned if each is not None]
-
-
-def _file_of(clip: ClipRow) -> str:
-    return clip.source_clip_id or clip.clip_id
 
 
 def _read_done(session: Session, rules: PlanRules, batch: str | None) -> Done:

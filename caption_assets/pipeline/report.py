@@ -8,17 +8,19 @@ from caption_assets.ledger import upkeep
 from caption_assets.ledger.captions import (
     BatchFile,
     BatchHistory,
+    clips_to_cut,
     current_split,
     current_uploads,
     group,
     hidden_frames,
+    is_complete,
     newest,
     recorded_uploads,
     standing_takedowns,
     uncut_clips,
     unsplit_files,
 )
-from caption_assets.ledger.schema import CandidateRow, CaptionRow, ClipSetRow, EnhancedRow, RunRow
+from caption_assets.ledger.schema import CandidateRow, CaptionRow, ClipSetRow, EnhancedRow, RunRow, WindowSetRow
 from caption_assets.ledger.store import Session
 from caption_assets.pipeline.caption_work import WINDOWS_OF_BATCH, CaptionWork, count_missing, read_caption_work
 
@@ -81,20 +83,28 @@ def batch_status(session: Session, batch: str | None) -> list[BatchStatus]:
     """Return the counts of every batch, or of one. A batch that is taken down has none."""
     of_batch = "true" if batch is None else "batch = $batch"
     named = {} if batch is None else {"batch": batch}
-    counted = session.select(BatchStatus, COUNTED.format(of_batch=of_batch), **named)
-    uncaptioned = count_missing(session, batch)
-    rows = []
-    for row in counted:
-        history = upkeep.read_history(session, row.batch)
-        rows.append(
-            replace(
-                row,
-                files_not_split=len(unsplit_files(history)),
-                clips_without_windows=len(uncut_clips(history)),
-                captions_missing=uncaptioned.get(row.batch, 0),
-            )
+    histories = {history.batch: history for history in upkeep.read_files(session, batch)}
+    cut, uncaptioned = _cut_clips(session, batch), count_missing(session, batch)
+    return [
+        replace(
+            row,
+            files_not_split=len(unsplit_files(histories[row.batch])),
+            clips_without_windows=len(clips_to_cut(histories[row.batch], cut)),
+            captions_missing=uncaptioned.get(row.batch, 0),
         )
-    return rows
+        for row in session.select(BatchStatus, COUNTED.format(of_batch=of_batch), **named)
+    ]
+
+
+def _cut_clips(session: Session, batch: str | None) -> set[tuple[str, str]]:
+    """Return the clips of a batch, or all, that have a complete window set, each with the set's recipe."""
+    of_clips = "true" if batch is None else f"clip_id IN ({upkeep.CLIPS_OF_BATCH})"
+    named = {} if batch is None else {"batch": batch}
+    counting = f"SELECT clip_id, recipe_id, count(*) FROM windows WHERE {of_clips} GROUP BY clip_id, recipe_id"
+    counts = {(clip, recipe): count for clip, recipe, count in session.rows(counting, **named)}
+    sets = session.select(WindowSetRow, f"window_sets WHERE {of_clips}", **named)
+    names = [(row.clip_id, row.recipe_id) for row in sets]
+    return {name for name, row in zip(names, sets, strict=True) if is_complete(row, counts.get(name, 0))}
 
 
 @dataclass(frozen=True, slots=True)

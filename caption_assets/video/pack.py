@@ -8,9 +8,8 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-import polars as pl
 import simplejpeg
 from av.video.frame import VideoFrame
 
@@ -38,19 +37,6 @@ SHAPE_TOLERANCE = 0.02
 """Share by which width over height of a frame may differ from the clip's: sides rounded to even numbers differ so."""
 
 DEFAULTS = CaptionSettings()
-
-PACK_SCHEMA = pl.Schema(
-    {
-        "window_id": pl.String(),
-        "pack_id": pl.String(),
-        "width": pl.Int32(),
-        "height": pl.Int32(),
-        "frame_indices": pl.List(pl.Int32()),
-        "frame_times_s": pl.List(pl.Float64()),
-        "jpegs": pl.List(pl.Binary()),
-    }
-)
-"""A pack is one row. Uncompressed: JPEG does not get smaller."""
 
 
 class MissingPack(FileNotFoundError):
@@ -170,6 +156,16 @@ def pack_windows(
         return _pack_once(path, replace(facts, by_pts=False), windows, rule, folder, limits)
 
 
+def _pack_schema() -> dict[str, Any]:
+    """Return the columns of a pack, which is a Parquet file of one row. Uncompressed: JPEG does not get smaller."""
+    import polars as pl
+
+    return {
+        "window_id": pl.String(), "pack_id": pl.String(), "width": pl.Int32(), "height": pl.Int32(),
+        "frame_indices": pl.List(pl.Int32()), "frame_times_s": pl.List(pl.Float64()), "jpegs": pl.List(pl.Binary()),
+    }  # fmt: skip
+
+
 def read_pack(path: Path) -> PackedFrames:
     """Read the packed frames of a window.
 
@@ -177,9 +173,11 @@ def read_pack(path: Path) -> PackedFrames:
         MissingPack: there is no such file.
         CorruptPack: the file is not a whole pack.
     """
+    import polars as pl
+
     try:
         table = pl.read_parquet(path, glob=False)
-        if table.schema != PACK_SCHEMA or table.height != 1:
+        if dict(table.schema) != _pack_schema() or table.height != 1:
             raise CorruptPack(f"{path.name} is not a pack of one window; delete it and pack the window again")
         row = table.row(0, named=True)
         return PackedFrames(
@@ -283,6 +281,8 @@ class _PendingPack:
         self._jpegs[index] = jpeg
         if len(self._jpegs) < len(self.window.frame_indices):
             return
+        import polars as pl
+
         row = {
             "window_id": [self._window_id],
             "pack_id": [self._pack_id],
@@ -293,7 +293,8 @@ class _PendingPack:
             "jpegs": [[self._jpegs[index] for index in self.window.frame_indices]],
         }
         # Not synced to the disk: a pack lost with the power is found corrupt and made again.
-        pl.DataFrame(row, schema=PACK_SCHEMA).write_parquet(self._staged, compression="uncompressed", statistics=False)
+        pack = pl.DataFrame(row, schema=_pack_schema())
+        pack.write_parquet(self._staged, compression="uncompressed", statistics=False)
         self._is_staged = True
         self._seen = WindowPrint.of([self._frames_seen[index] for index in self.window.frame_indices])
         self._jpegs.clear()

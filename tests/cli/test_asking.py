@@ -263,7 +263,7 @@ def test_a_backup_is_not_written_over_another_and_a_torn_one_is_named(change, tm
 
 
 def test_verify_ends_with_1_and_names_what_history_contradicts(change, root):
-    with Ledger(RootFolder.at(root)).session() as session:
+    with Ledger(RootFolder.at(root)).session(writes=True) as session:
         session.rows("UPDATE captions SET caption = 'another one' WHERE clip_path = 'a.mp4'")
     said = change("ledger", "verify")
     assert said.status == 1

@@ -368,6 +368,37 @@ def test_a_machine_on_which_everything_kills_is_given_up() -> None:
     assert no_dispatcher_runs()
 
 
+def test_many_that_kill_are_no_broken_machine_as_long_as_others_are_answered() -> None:
+    deadly = {f"r{2 * i}" for i in range(2 * MOST_GIVEN_UP_IN_A_ROW)}
+    errors = Lives(1, lambda held: not deadly.isdisjoint(held)).errors(4 * MOST_GIVEN_UP_IN_A_ROW)
+    assert {name for name, error in errors.items() if error} == deadly
+
+
+def test_what_a_dead_engine_held_goes_before_what_was_read_in_advance() -> None:
+    class Full:
+        """Dies when it holds two requests and a third one waits: only then is it asked again whether it has room."""
+
+        def __init__(self) -> None:
+            self.held = list[Future[None]]()
+
+        @property
+        def capacity(self) -> int:
+            if len(self.held) == 2 and not self.held[0].done():
+                self.held[0].set_exception(EngineDied("gone"))
+            return 2
+
+        def submit(self, request: Request, reply: Reply) -> Future[None]:
+            self.held.append(Future())
+            return self.held[-1]
+
+        def close(self) -> None:
+            pass
+
+    after = Plain()
+    assert len(list(Dispatcher[int](Full(), lambda _: after).answers(enumerate(requests(5))))) == 5
+    assert [asked.request_id for asked in after.asked] == ["r0", "r1", "r2", "r3", "r4"]
+
+
 def test_candidates_that_were_answered_are_not_made_again() -> None:
     deaths = list[int]()
 

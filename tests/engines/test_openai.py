@@ -467,25 +467,6 @@ def test_closing_the_engine_ends_a_stream(open_engine: Callable[[EngineSpec], Op
         closing.join()
 
 
-def test_a_source_that_has_nothing_yet_is_asked_again_after_the_next_answer(
-    open_engine: Callable[[EngineSpec], OpenAIEngine],
-) -> None:
-    ready = [text_request("first"), None, text_request("second"), None, text_request("third")]
-    answered: list[str] = []
-    pulled_after: list[int] = []
-
-    def source() -> Iterator[Request | None]:
-        for item in ready:
-            pulled_after.append(len(answered))
-            yield item
-
-    with TestServer() as server:
-        for answer in open_engine(spec(server)).stream(source()):
-            answered.append(answer.text)
-    assert answered == ["first #1", "second #1", "third #1"]
-    assert pulled_after == [0, 0, 1, 1, 2]
-
-
 def test_a_fault_of_the_source_reaches_the_caller(open_engine: Callable[[EngineSpec], OpenAIEngine]) -> None:
     def source() -> Iterator[Request]:
         yield text_request("a")

@@ -232,7 +232,7 @@ def test_closing_the_stream_stops_within_a_token(engine: TransformersEngine, mon
 
 def test_closing_the_engine_ends_a_stream_and_its_threads(checkpoint: Path) -> None:
     before = set(threading.enumerate())
-    engine = TransformersEngine(EngineSpec("caption", str(checkpoint)))
+    engine = TransformersEngine(EngineSpec(CaptionSettings(model=str(checkpoint))))
     answers = stream(engine, [request("short"), *(request(f"{i}", max_tokens=30_000, ignore_eos=True) for i in "ab")])
     assert next(answers).request_id == "short"
     engine.close()

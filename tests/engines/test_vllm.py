@@ -5,9 +5,11 @@ The claims are one test, since loading costs more than all of them together and 
 
 import importlib.util
 import json
+import multiprocessing
 import os
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -226,12 +228,14 @@ def the_demo_clips_are_captioned(engine: Recorder, root: Path, monkeypatch: pyte
     for clip in CLIPS.iterdir():
         shutil.copy2(clip, uploads)
     settings = {
-        "model": engine.spec.model,
-        "vllm_kwargs": dict(engine.spec.engine_kwargs),
-        "caption_num": 4,
-        "sampling_params": {"temperature": 1.0},
-        "max_output_tokens": 8,
-        "generate_stage2_caption": True,
+        "caption": {
+            "model": engine.spec.model,
+            "vllm_kwargs": dict(engine.spec.stage.vllm_kwargs),
+            "caption_num": 4,
+            "sampling_params": {"temperature": 1.0},
+            "max_output_tokens": 8,
+            "generate_stage2_caption": True,
+        },
         "enhance": {"model": engine.spec.model, "max_output_tokens": 8},
     }
     engine.requests, engine.prompts = [], []
@@ -409,6 +413,25 @@ def test_on_a_gpu_host_the_processor_has_half_of_the_cores_while_the_engine_live
     with pytest.raises(EngineUnavailable, match="no such tokenizer"):
         loading.engine()
     assert "OMP_NUM_THREADS" not in os.environ
+
+
+def test_an_engine_that_is_interrupted_while_it_loads_leaves_no_process_and_no_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if (reason := missing()) is not None:
+        pytest.skip(reason) if not REQUIRED else pytest.fail(reason)
+    core = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
+
+    class Interrupted(Loading):
+        def _start(self, arguments: Any) -> Any:
+            core.start()
+            raise KeyboardInterrupt
+
+    loading, before = Interrupted(monkeypatch, tmp_path), set(threading.enumerate())
+    with pytest.raises(KeyboardInterrupt):
+        loading.engine()
+    assert core.exitcode == -signal.SIGKILL
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_field_that_vllm_does_not_have_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:

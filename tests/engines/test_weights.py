@@ -166,7 +166,7 @@ def test_what_was_fetched_into_model_dir_keeps_its_commit_until_somebody_changes
     folder = fetch(there)
     assert folder == tmp_path / "weights" / "org" / "tiny"
     assert (locate(there).revision, locate(there).path) == (COMMIT, folder)
-    pinned = spec("org/tiny", model_dir=there.model_dir, revision=COMMIT[:7])
+    pinned = spec("org/tiny", model_dir=there.engine.model_dir, revision=COMMIT[:7])
     offline()
     assert fetch(there) == fetch(pinned) == folder
     assert locate(there).revision == locate(pinned).revision == COMMIT
@@ -179,10 +179,10 @@ def test_another_revision_is_fetched_beside_the_one_in_model_dir(tmp_path: Path)
     there = spec("org/tiny", model_dir=str(tmp_path / "weights"))
     folder = fetch(there)
     write_model(folder, b"tuned further")
-    other = fetch(spec("org/tiny", model_dir=there.model_dir, revision=OTHER))
+    other = fetch(spec("org/tiny", model_dir=there.engine.model_dir, revision=OTHER))
     assert other == tmp_path / "weights" / "org" / f"tiny@{OTHER}"
     assert (folder / "model.safetensors").read_bytes() == b"tuned further"
-    assert locate(spec("org/tiny", model_dir=there.model_dir, revision=OTHER)).revision == OTHER
+    assert locate(spec("org/tiny", model_dir=there.engine.model_dir, revision=OTHER)).revision == OTHER
 
 
 def test_a_folder_that_a_person_filled_is_used_as_it_is(tmp_path: Path, offline: Any):
@@ -208,7 +208,9 @@ def test_two_processes_that_fetch_at_once_agree_and_leave_one_whole_folder(tmp_p
     program = (
         "from caption_assets.engines.weights import fetch, locate\n"
         "from caption_assets.engines.protocol import EngineSpec\n"
-        f"spec = EngineSpec('caption', 'org/tiny', model_dir={str(tmp_path / 'weights')!r})\n"
+        "from caption_assets.settings.groups import CaptionSettings, EngineSettings\n"
+        f"folder = EngineSettings(model_dir={str(tmp_path / 'weights')!r})\n"
+        "spec = EngineSpec(CaptionSettings(model='org/tiny'), folder)\n"
         "print(locate(spec).revision, fetch(spec), locate(spec).revision)\n"
     )
     environment = {
@@ -237,7 +239,7 @@ def test_a_folder_without_weights_is_refused_and_will_do_where_they_are_invented
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(WeightsError, match=rf"{tmp_path} holds no weights, .* copy the missing files \(.safetensors"):
         fetch(spec(str(tmp_path)))
-    assert fetch(spec(str(tmp_path), engine_kwargs={"load_format": "dummy"})) == tmp_path
+    assert fetch(spec(str(tmp_path), vllm_kwargs={"load_format": "dummy"})) == tmp_path
     assert Hub.asked == []
 
 

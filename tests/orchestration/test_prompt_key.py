@@ -122,6 +122,7 @@ def test_why_and_reproduce_know_the_prompt_of_each_candidate(story, capsys):
     root, ledger = RootFolder.at(story.root), Ledger(RootFolder.at(story.root))
     [window] = {row["window_id"] for row in table(story.root, "b") if row["clip_path"] == "a.mp4"}
     explained = explain(ledger, window)
+    assert explained is not None
     candidates = {candidate.prompt: candidate.candidate_id for candidate in explained.candidates}
     assert set(candidates) == {A, A_NEW, A_OTHER, B}
     print_explanation(explained)

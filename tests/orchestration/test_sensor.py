@@ -12,6 +12,7 @@ import pytest
 
 from caption_assets.definitions import defs
 from caption_assets.ledger.database import Ledger
+from caption_assets.ledger.schema import UploadRow
 from caption_assets.locks import batches_to_ourselves
 from caption_assets.orchestration import sensor as sensor_module
 from caption_assets.orchestration.resources import RootResource
@@ -87,22 +88,22 @@ def record(root: Path, *batches: str, died: Sequence[str] = ()) -> None:
     """
     now = datetime.now(UTC)
     rows = [
-        {
-            "batch": batch,
-            "path": file.path,
-            "bytes": file.bytes,
-            "mtime_ns": file.mtime_ns,
-            "sidecar_mtime_ns": file.sidecar_mtime_ns,
-            "sha256": None if file.path in died else "0" * 64,
-            "status": "quarantined" if file.path in died else "ok",
-            "recipe_id": "r0",
-            "run_id": f"run-{now.timestamp()}",
-            "created_at": now,
-        }
+        UploadRow(
+            batch=batch,
+            path=file.path,
+            bytes=file.bytes,
+            mtime_ns=file.mtime_ns,
+            sidecar_mtime_ns=file.sidecar_mtime_ns,
+            sha256=None if file.path in died else "0" * 64,
+            status="quarantined" if file.path in died else "ok",
+            recipe_id="r0",
+            run_id=f"run-{now.timestamp()}",
+            created_at=now,
+        )
         for batch in batches
         for file in find_files(root / "uploads", batch)
     ]
-    Ledger(RootFolder.at(root)).commit(f"run-{now.timestamp()}", batches[0], {"uploads": rows})
+    Ledger(RootFolder.at(root)).commit(rows)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import os
 import socket
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -276,7 +277,8 @@ def test_a_file_is_recorded_while_its_size_and_times_are_those_of_its_row() -> N
     assert is_recorded(file, replace(ROW, status="quarantined", error="no video stream in the file"))
     assert not is_recorded(file, None)
     for column in ("bytes", "mtime_ns", "sidecar_mtime_ns", "columns_mtime_ns"):
-        assert not is_recorded(file, replace(ROW, **{column: 11}))
+        changed: dict[str, Any] = {column: 11}
+        assert not is_recorded(file, replace(ROW, **changed))
 
 
 def test_a_file_that_came_back_or_about_which_nothing_was_found_out_is_not_recorded() -> None:
@@ -287,7 +289,7 @@ def test_a_file_that_came_back_or_about_which_nothing_was_found_out_is_not_recor
 
 def test_an_unusable_file_is_recorded_while_its_problem_is_the_same() -> None:
     file = FoundFile("dangling", None, None, problem="a link to nothing")
-    unknown = dict.fromkeys(("bytes", "mtime_ns", "sidecar_mtime_ns", "sha256"))
+    unknown: dict[str, Any] = dict.fromkeys(("bytes", "mtime_ns", "sidecar_mtime_ns", "sha256"))
     row = replace(ROW, status="quarantined", **unknown)
     assert is_recorded(file, replace(row, error="a link to nothing"))
     assert not is_recorded(file, replace(row, error="something else"))

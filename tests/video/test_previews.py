@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from caption_assets.ids import WindowId
 from caption_assets.settings.groups import PreviewSettings
 from caption_assets.video.frame_store import FramesUnavailable
-from caption_assets.video.pack import PACK_SCHEMA
+from caption_assets.video.pack import _pack_schema
 from caption_assets.video.packed_frames import PackedFrames
 from caption_assets.video.previews import (
     PreviewJob,
@@ -210,7 +210,7 @@ def job(tmp_path):
     columns = {
         name: [value] for name, value in (row | {"frame_times_s": frames.times_s, "jpegs": frames.jpegs}).items()
     }
-    pl.DataFrame(columns, schema=PACK_SCHEMA).write_parquet(pack)
+    pl.DataFrame(columns, schema=_pack_schema()).write_parquet(pack)
     return PreviewJob(WindowId("w"), pack, tmp_path / "previews", 0.0, 3.0, PreviewSettings(), 25.0, 1920, 1080)
 
 
