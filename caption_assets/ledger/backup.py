@@ -13,12 +13,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from caption_assets.ledger import migrations, upkeep
-from caption_assets.ledger.duckdb_store import DuckDBStore
+from caption_assets.ledger.duckdb_store import LARGE_BLOCKS, SMALL_BLOCKS, DuckDBStore
 from caption_assets.ledger.schema import HISTORY
 from caption_assets.ledger.store import LedgerError, Session
 from caption_assets.root import RootFolder
 
 MANIFEST = "manifest.json"
+LARGE_BYTES = 64 << 20
+"""Parquet files of which a ledger is made are many from here."""
 PARTS = "parts"
 """Below the ledger's folder, the record of version 6 and before: `parts/<table>/<batch>/<run>.parquet`."""
 
@@ -63,7 +65,9 @@ def restore_into(root: RootFolder, folder: Path) -> list[str]:
     if not any(files.values()):
         raise LedgerError(f"{folder}: no backup (no {MANIFEST}) and no part files; name a folder that `ledger backup` "
                           "wrote, or the parts/ folder of an earlier version")  # fmt: skip
-    database, fresh = root.ledger / "ledger.duckdb", DuckDBStore(root.ledger / "ledger.restoring")
+    is_large = sum(path.stat().st_size for some in files.values() for path in some if path.exists()) > LARGE_BYTES
+    database = root.ledger / "ledger.duckdb"
+    fresh = DuckDBStore(root.ledger / "ledger.restoring", LARGE_BLOCKS if is_large else SMALL_BLOCKS)
     for leftover in root.ledger.glob("ledger.restoring*"):
         leftover.unlink()
     faults: list[str] = []
