@@ -6,7 +6,7 @@
 # make bench-video     how fast windows are cut, against the decoder alone and the way of the peers; PARTS="cores memory"
 # make bench-previews  what previews cost and how they look, against the ffmpeg program
 # make bench-engines   output tokens a second through the platform, over vLLM alone on the same inputs
-# make bench-ledger    what the ledger costs with a million windows; ten minutes and 4 GB in the temporary folder
+# make bench-ledger    what the ledger costs with 100,000 windows; SIZE="--size 200 1000 5 4" for a million, in 6 GB
 # make clean   remove the environment and the demo's data
 
 PYTHON ?= python3
@@ -54,7 +54,7 @@ bench-engines: .venv/installed-dev .venv/installed-vllm
 	$(BIN)/python -m benchmarks.engines
 
 bench-ledger: .venv/installed
-	$(BIN)/python benchmarks/ledger.py
+	$(BIN)/python -m benchmarks.ledger $(SIZE)
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

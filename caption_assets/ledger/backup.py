@@ -13,12 +13,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from caption_assets.ledger import migrations, upkeep
-from caption_assets.ledger.duckdb_store import DuckDBStore
+from caption_assets.ledger.duckdb_store import LARGE_BLOCKS, SMALL_BLOCKS, DuckDBStore
 from caption_assets.ledger.schema import HISTORY
 from caption_assets.ledger.store import LedgerError, Session
 from caption_assets.root import RootFolder
 
 MANIFEST = "manifest.json"
+LARGE_BYTES = 64 << 20
+"""Parquet files of which a ledger is made are many from here."""
 PARTS = "parts"
 """Below the ledger's folder, the record of version 6 and before: `parts/<table>/<batch>/<run>.parquet`."""
 
@@ -63,18 +65,25 @@ def restore_into(root: RootFolder, folder: Path) -> list[str]:
     if not any(files.values()):
         raise LedgerError(f"{folder}: no backup (no {MANIFEST}) and no part files; name a folder that `ledger backup` "
                           "wrote, or the parts/ folder of an earlier version")  # fmt: skip
-    database, fresh = root.ledger / "ledger.duckdb", DuckDBStore(root.ledger / "ledger.restoring")
+    is_large = sum(path.stat().st_size for some in files.values() for path in some if path.exists()) > LARGE_BYTES
+    database = root.ledger / "ledger.duckdb"
+    fresh = DuckDBStore(root.ledger / "ledger.restoring", LARGE_BLOCKS if is_large else SMALL_BLOCKS)
     for leftover in root.ledger.glob("ledger.restoring*"):
         leftover.unlink()
     faults: list[str] = []
+    # In many transactions, since a large one needs much memory. Nobody opens the file before it has its name.
     with fresh.session(writes=True) as session:
         migrations.create(session)
-        for name, table in HISTORY.items():
+    for name, table in HISTORY.items():
+        with fresh.session(writes=True) as session:
             faults += session.read_parquet(table, files[name])
+    with fresh.session(writes=True) as session:
         # What names a recipe that did not read is made current again by the next run, with the recipe.
         for name in ("active_recipes", "clip_recipes"):
             session.rows(f"DELETE FROM {name} WHERE recipe_id NOT IN (SELECT recipe_id FROM recipes)")
-        for (batch,) in session.rows("SELECT DISTINCT batch FROM uploads ORDER BY batch"):
+        batches = session.rows("SELECT DISTINCT batch FROM uploads ORDER BY batch")
+    for (batch,) in batches:
+        with fresh.session(writes=True) as session:
             upkeep.place_batch(session, batch)
     if database.exists():
         _set_aside(database)

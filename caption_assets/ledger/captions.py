@@ -85,14 +85,21 @@ class VerdictFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptCandidate:
-    """A candidate that some decision keeps, with what made it."""
+class CandidateText:
+    """A candidate as it is served."""
 
     candidate_id: str
     text: str | None
     status: str
     stage: int
     seed: int | None
+    recipe_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class MadeBy:
+    """What made the candidates of a recipe."""
+
     recipe_id: str
     model_id: str | None
     model_revision: str | None
@@ -566,8 +573,16 @@ def changed(row: CaptionRow, changes: Mapping[str, Any]) -> CaptionRow:
     return row if all(getattr(row, name) == value for name, value in changes.items()) else replace(row, **changes)
 
 
-def decided(row: CaptionRow, decision: Decision | None, candidates: Mapping[str, KeptCandidate]) -> CaptionRow:
-    """Return the row of a window with the captions that the decision in force keeps."""
+def decided(
+    row: CaptionRow,
+    decision: Decision | None,
+    candidates: Mapping[str, CandidateText],
+    makers: Mapping[str, MadeBy],
+) -> CaptionRow:
+    """Return the row of a window with the captions that the decision in force keeps.
+
+    candidates: by id, those that it keeps at least. makers: by caption recipe.
+    """
     damaged = row.status == "window_error"
     changes: dict[str, Any] = {"n_candidates": 0, **NOTHING_KEPT}
     if not damaged:
@@ -582,7 +597,7 @@ def decided(row: CaptionRow, decision: Decision | None, candidates: Mapping[str,
         "policy": first.policy,
         "decided_by": first.decided_by,
     }
-    kept = [candidates[name] for name in decision.kept if name in candidates]
+    kept = [candidates[name] for name in decision.kept if name in candidates and candidates[name].recipe_id in makers]
     if kept:
         best = kept[0]
         reasons = {verdict.candidate_id: verdict.reason_code for verdict in decision.verdicts}
@@ -596,7 +611,7 @@ def decided(row: CaptionRow, decision: Decision | None, candidates: Mapping[str,
             "is_current": is_current_decision(row, decision),
             "reason_code": reasons[best.candidate_id],
             "caption_recipe_id": best.recipe_id,
-            **{name: getattr(best, name) for name in MADE_BY},
+            **{name: getattr(makers[best.recipe_id], name) for name in MADE_BY},
             "seed": best.seed,
             "caption_stage": best.stage,
         }

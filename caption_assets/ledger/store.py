@@ -55,6 +55,10 @@ class Session:
         rows = self.rows(f"SELECT {', '.join(names)} FROM {source}", **parameters)
         return [record(**dict(zip(names, row, strict=True))) for row in rows]
 
+    def select_few(self, record: type[RowT], table: str, condition: str, **parameters: object) -> list[RowT]:
+        """Return the rows of a large table that a condition picks, a few of many, as `select` does."""
+        return self.select(record, f"{table} WHERE {condition}", **parameters)
+
     def put_names(self, name: str, values: Sequence[str]) -> None:
         """Put texts into the temporary table `name`, whose one column is `name` too."""
         self.put(name, [(name, "VARCHAR")], [(value,) for value in dict.fromkeys(values)])

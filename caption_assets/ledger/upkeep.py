@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from caption_assets.ledger import captions
 from caption_assets.ledger.captions import (
     BatchHistory,
+    CandidateText,
     CurrentRecipe,
     DuplicateFacts,
-    KeptCandidate,
+    MadeBy,
     VerdictFacts,
     WindowFacts,
     group,
@@ -72,16 +73,16 @@ def clip_recipes(session: Session, batch: str) -> dict[str, str | None]:
 
 def read_history(session: Session, batch: str, *, windows: bool = True) -> BatchHistory:
     """Return everything that decides which windows a batch shows. windows: also what is cut of its clips."""
-    clips = f"WHERE clip_id IN ({CLIPS_OF_BATCH})"
+    of_clips = f"clip_id IN ({CLIPS_OF_BATCH})"
     taken_down = f"object_id = $batch OR object_id IN ({CLIPS_OF_BATCH})"
     return BatchHistory(
         batch=batch,
         uploads=session.select(UploadRow, "uploads WHERE batch = $batch", batch=batch),
         tombstones=session.select(TombstoneRow, f"tombstones WHERE {taken_down}", batch=batch),
-        clips=session.select(ClipRow, f"clips {clips}", batch=batch),
+        clips=session.select_few(ClipRow, "clips", of_clips, batch=batch),
         clip_sets=session.select(ClipSetRow, f"clip_sets WHERE source_clip_id IN ({OF_BATCH})", batch=batch),
-        window_sets=session.select(WindowSetRow, f"window_sets {clips}", batch=batch) if windows else (),
-        windows=session.select(WindowFacts, f"windows {clips}", batch=batch) if windows else (),
+        window_sets=session.select(WindowSetRow, f"window_sets WHERE {of_clips}", batch=batch) if windows else (),
+        windows=session.select_few(WindowFacts, "windows", of_clips, batch=batch) if windows else (),
         duplicates=session.select(
             DuplicateFacts, f"window_duplicates WHERE window_id IN ({WINDOWS_OF_BATCH})", batch=batch
         ) if windows else (),
@@ -138,8 +139,8 @@ def follow(session: Session, new: Mapping[str, Sequence[Record]]) -> None:
     if windows:
         session.put_names("window_id", sorted(windows))
         these = "SELECT window_id FROM window_id"
-        touched = f"captions WHERE window_id IN ({these}) OR collapsed_into IN ({these})"
-        rows = [row for row in session.select(CaptionRow, touched) if row.batch not in batches]
+        touched = f"window_id IN ({these}) OR collapsed_into IN ({these})"
+        rows = [row for row in session.select_few(CaptionRow, "captions", touched) if row.batch not in batches]
         for batch, some in group(rows, lambda row: row.batch).items():
             decides = "retention_decisions" in new
             _replace(session, some, serve(session, batch, some, decides=decides))
@@ -167,12 +168,12 @@ def serve(session: Session, batch: str, rows: Sequence[CaptionRow], *, decides: 
         return []
     recipes = current_recipes(session, batch)
     session.put_names("window_id", [name for row in rows for name in (row.window_id, row.collapsed_into) if name])
-    these = "WHERE window_id IN (SELECT window_id FROM window_id)"
+    these = "window_id IN (SELECT window_id FROM window_id)"
     if decides:
         rows = _decide(session, rows, recipes, these)
-    enhancements = group(session.select(EnhancedRow, f"enhanced_captions {these}"), lambda row: row.candidate_id)
-    checks = group(session.select(DriftCheckRow, f"drift_checks {these}"), lambda row: row.candidate_id)
-    previews = group(session.select(PreviewRow, f"previews {these}"), lambda row: row.window_id)
+    enhancements = group(session.select_few(EnhancedRow, "enhanced_captions", these), lambda row: row.candidate_id)
+    checks = group(session.select_few(DriftCheckRow, "drift_checks", these), lambda row: row.candidate_id)
+    previews = group(session.select_few(PreviewRow, "previews", these), lambda row: row.window_id)
     rule, preview_recipe = captions.EnhanceRule.of(recipes), recipes.get("preview")
     served = []
     for row in rows:
@@ -186,13 +187,18 @@ def serve(session: Session, batch: str, rows: Sequence[CaptionRow], *, decides: 
 def _decide(
     session: Session, rows: Sequence[CaptionRow], recipes: Mapping[str, CurrentRecipe], these: str
 ) -> list[CaptionRow]:
-    verdicts = group(session.select(VerdictFacts, f"retention_decisions {these}"), lambda verdict: verdict.window_id)
-    kept = f"SELECT candidate_id FROM retention_decisions {these} AND action = 'keep'"
-    made = f"(SELECT k.*, {', '.join(f'r.{name}' for name in captions.MADE_BY)} FROM caption_candidates k " \
-        f"JOIN recipes r ON r.recipe_id = k.recipe_id WHERE k.candidate_id IN ({kept})) made"  # fmt: skip
-    candidates = {candidate.candidate_id: candidate for candidate in session.select(KeptCandidate, made)}
+    verdicts = session.select_few(VerdictFacts, "retention_decisions", these)
+    kept = {verdict.candidate_id for verdict in verdicts if verdict.action == "keep"}
+    texts = session.select_few(CandidateText, "caption_candidates", these) if kept else ()
+    candidates = {text.candidate_id: text for text in texts if text.candidate_id in kept}
+    session.put_names("recipe_id", [text.recipe_id for text in candidates.values()])
+    made_by = session.select(MadeBy, "recipes WHERE recipe_id IN (SELECT recipe_id FROM recipe_id)")
+    makers = {maker.recipe_id: maker for maker in made_by}
     policy = recipes["retention"].recipe_id if "retention" in recipes else None
-    return [captions.decided(row, captions.decision_in_force(row, verdicts, policy), candidates) for row in rows]
+    by_window = group(verdicts, lambda verdict: verdict.window_id)
+    return [
+        captions.decided(row, captions.decision_in_force(row, by_window, policy), candidates, makers) for row in rows
+    ]
 
 
 def _batches_to_place(session: Session, new: Mapping[str, Sequence[Record]]) -> set[str]:

@@ -128,9 +128,10 @@ def read_caption_work(session: Session, batch: str) -> CaptionWork:
     """Read what decides which captions a batch lacks."""
     rows = upkeep.batch_rows(session, batch)
     wanted = {row.window_id: row.wanted_recipe_id for row in rows}
-    made = f"caption_candidates WHERE window_id IN ({WINDOWS_OF_BATCH}) AND recipe_id IN ({RECIPES_OF_BATCH})"
+    of_batch = f"window_id IN ({WINDOWS_OF_BATCH}) AND recipe_id IN ({RECIPES_OF_BATCH})"
+    made = session.select_few(CandidateRow, "caption_candidates", of_batch, batch=batch)
     candidates: dict[str, list[CandidateRow]] = {}
-    for candidate in sorted(session.select(CandidateRow, made, batch=batch), key=candidate_order):
+    for candidate in sorted(made, key=candidate_order):
         if candidate.recipe_id == wanted[candidate.window_id]:
             candidates.setdefault(candidate.window_id, []).append(candidate)
     return CaptionWork(batch, rows, candidates, caption_rules(session, batch))

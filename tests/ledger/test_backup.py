@@ -226,3 +226,22 @@ def test_a_file_of_an_older_version_lacks_columns_that_are_then_null(copy: Story
     assert copy.ledger.query("SELECT frame_hashes, color, count(*) AS n FROM windows GROUP BY ALL") == [
         {"frame_hashes": None, "color": None, "n": windows}
     ]
+
+
+def test_of_rows_with_one_key_in_several_files_the_oldest_counts(copy: Story, tmp_path: Path) -> None:
+    """Files as version 6 left them, whose processes did not see each other's rows."""
+    parts = tmp_path / "parts"
+    for name in HISTORY:
+        (parts / name / "b").mkdir(parents=True)
+        shutil.copy(saved(copy) / f"{name}.parquet", parts / name / "b" / "run-2.parquet")
+    again = "SELECT * REPLACE (text || ' again' AS text, created_at {} INTERVAL 1 DAY AS created_at)"
+    with duckdb.connect() as connection:
+        for run, sign in (("run-1", "+"), ("run-3", "-")):
+            half = f"SELECT * FROM '{saved(copy) / 'prompts.parquet'}' WHERE (text = 'A') = {run == 'run-3'}"
+            target = parts / "prompts" / "b" / f"{run}.parquet"
+            connection.execute(f"COPY ({again.format(sign)} FROM ({half})) TO '{target}' (FORMAT parquet)")
+    texts = sorted(str(row["text"]) for row in copy.ledger.query("SELECT text FROM prompts"))
+    assert "A" in texts
+    assert restore(copy.root, parts) == []
+    expected = sorted(f"{text} again" if text == "A" else text for text in texts)
+    assert sorted(str(row["text"]) for row in copy.ledger.query("SELECT text FROM prompts")) == expected
