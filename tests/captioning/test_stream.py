@@ -1,10 +1,10 @@
 """Tasks through an engine: a row for every slot, whatever the engine does."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 import pytest
-from caption_assets.ledger.parts import as_frame
 
 from caption_assets.captioning.enhancing import EnhanceJob, EnhanceTask, enhance_stream
 from caption_assets.captioning.stream import Filling, Job, caption_stream
@@ -12,7 +12,6 @@ from caption_assets.captioning.tasks import Slot, Task
 from caption_assets.engines.dispatcher import NO_ANSWER, Dispatcher
 from caption_assets.engines.protocol import Completion, Message, PackedFrames, Request
 from caption_assets.ids import CandidateId, RecipeId, WindowId
-from caption_assets.ledger.schema import TABLES
 from caption_assets.settings.groups import CaptionSettings, EnhanceSettings
 
 from .engines import ScriptedEngine, fail_the_second, say_nothing, say_the_seed
@@ -26,14 +25,14 @@ TWO = [Task(t.window_id, RECIPE, t.slots, 2, tuple((CandidateId(f"k{i}"), f"text
 
 
 def rows_of(engine: ScriptedEngine, jobs: list[Job], **options: bool) -> Iterator[tuple[str, dict[str, object]]]:
-    return caption_stream(Dispatcher[Filling](engine), jobs, ASKS, "run", **options)
+    rows = caption_stream(Dispatcher[Filling](engine), jobs, ASKS, "run", **options)
+    return ((batch, asdict(row)) for batch, row in rows)
 
 
 def run(
     engine: ScriptedEngine, tasks: list[Task], frames_of: Callable[[WindowId], PackedFrames | str] = lambda _: FRAMES
 ) -> list[dict[str, object]]:
     rows = [row for _, row in rows_of(engine, [Job("b", tasks, frames_of)])]
-    assert as_frame(TABLES["caption_candidates"], rows).height == len(rows), "the ledger takes every row"
     assert sorted(str(row["candidate_id"]) for row in rows) == sorted(t.candidate_id(s) for t in tasks for s in t.slots)
     return rows
 
@@ -150,9 +149,8 @@ def enhance(
             clock=lambda: NOW,
         )
     )  # fmt: skip
-    assert {str(row["candidate_id"]): batch for batch, row in made} == {"k0": "a", "k1": "a", "k2": "b"}
-    rows = [row for _, row in made]
-    assert as_frame(TABLES["enhanced_captions"], rows).height == 3
+    assert {row.candidate_id: batch for batch, row in made} == {"k0": "a", "k1": "a", "k2": "b"}
+    rows = [asdict(row) for _, row in made]
     assert sorted(str(row["enhanced_id"]) for row in rows) == sorted(task.enhanced_id for task in TASKS)
     return rows
 

@@ -439,17 +439,17 @@ def test_the_identity_is_known_without_a_server_and_makes_the_same_engine_again(
 
 def test_closing_the_stream_hangs_up_and_the_engine_goes_on(open_engine: Callable[[EngineSpec], OpenAIEngine]) -> None:
     def answer(call: Call) -> Reply:
-        return replace(repeat(call), hang_s=0.0 if call.prompt in ("w0", "later") else 600.0)
+        return replace(repeat(call), hang_s=0.0 if call.prompt in ("w7", "later") else 600.0)
 
     with TestServer(answer) as server:
         engine = open_engine(spec(server, timeout_s=600.0))
         stream = engine.stream(text_request(f"w{i}") for i in range(100))
-        assert next(stream).text == "w0 #1"
-        wait_until(lambda: server.busy == 8)
+        assert next(stream).text == "w7 #1", "the eighth, the last for which there is room"
+        wait_until(lambda: server.busy == 7)
         stream.close()  # type: ignore[attr-defined]
         wait_until(lambda: server.busy == 0)
-        assert {call.prompt for call in server.calls if not call.hung_up} == {"w0"}
-        assert len(server.calls) == 9
+        assert {call.prompt for call in server.calls if not call.hung_up} == {"w7"}
+        assert len(server.calls) == 8
         assert [a.text for a in engine.stream([text_request("later")])] == ["later #1"]
 
 
